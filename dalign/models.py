@@ -1,0 +1,262 @@
+"""Loads a causal language model with its adapter, and switches the adapter off in place: that is the base.
+
+The base is the same weights with the adapter off (rule 5), so one model is in memory. peft's own ``disable_adapter``
+computes a model-wide status and touches ``requires_grad`` at each entry; here the layers' flag alone is flipped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from dalign.chat import Chat
+from dalign.errors import ModelError
+from dalign.records import digest
+from dalign.specs.model import LoraSpec, ModelSpec
+from dalign.specs.run import PathsSpec
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass
+class LoadedModel:
+    """A model ready to train, sample or score. ``model`` is a ``PeftModel`` where an adapter is attached."""
+
+    model: Any
+    tokenizer: Any
+    chat: Chat
+    spec: ModelSpec
+    base_hash: str
+    adapter_hash: str | None
+    second: Any | None = None
+    _switches: list[Any] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._switches = [m for m in self.model.modules() if hasattr(m, "_disable_adapters")]
+
+    @property
+    def config(self) -> Any:
+        config = self.model.config
+        return config.get_text_config() if hasattr(config, "get_text_config") else config
+
+    @property
+    def n_layers(self) -> int:
+        return int(self.config.num_hidden_layers)
+
+    @property
+    def width(self) -> int:
+        return int(self.config.hidden_size)
+
+    @property
+    def vocab(self) -> int:
+        return int(self.config.vocab_size)
+
+    @property
+    def context(self) -> int:
+        """The longest sequence the model was made for, in tokens."""
+        return int(self.config.max_position_embeddings)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def pad_id(self) -> int:
+        """An id to fill padding with; masked everywhere, so any will do where the tokenizer names none."""
+        pad = self.tokenizer.pad_token_id
+        return int(pad if pad is not None else self.eos_ids[0])
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        """Every id that ends a response: the generation config's, the tokenizer's, and the template's turn end."""
+        configured = getattr(self.model.generation_config, "eos_token_id", None)
+        ids = list(configured) if isinstance(configured, list | tuple) else [configured]
+        found = [self.chat.end_id, self.tokenizer.eos_token_id, *ids]
+        return tuple(dict.fromkeys(int(i) for i in found if i is not None))
+
+    @property
+    def policy_hash(self) -> str:
+        return digest(self.base_hash, self.adapter_hash)
+
+    def base_model(self) -> Any:
+        """What to attribute to, under ``adapter_off()``: the second checkpoint if one is named, else this model."""
+        return self.second if self.second is not None else self.model
+
+    @contextmanager
+    def adapter_off(self) -> Iterator[None]:
+        """The base: every adapter layer passes its input through, whatever happens inside is undone on exit."""
+        before = [m._disable_adapters for m in self._switches]
+        try:
+            for module in self._switches:
+                module._disable_adapters = True
+            yield
+        finally:
+            for module, flag in zip(self._switches, before, strict=True):
+                module._disable_adapters = flag
+
+
+def load_model(
+    spec: ModelSpec,
+    *,
+    adapter: Path | str | None = None,
+    trainable: bool = False,
+    new_lora: bool = False,
+    paths: PathsSpec | None = None,
+    world_seed: int = 0,
+) -> LoadedModel:
+    """The model of ``spec``, in evaluation mode, with ``adapter`` (a PEFT folder or ``HUB_ID@REVISION``) or a new LoRA.
+
+    Raises ``ModelError`` for a checkpoint or adapter that is missing, unreadable, gated, pickled or of another shape.
+    """
+    source, revision = resolve_source(spec.id, spec.revision, paths=paths, world_seed=world_seed)
+    model, tokenizer = _load_checkpoint(spec, source, revision)
+    base, second = (source, revision), None
+    if spec.base is not None:
+        base = resolve_source(spec.base, spec.base_revision, paths=paths, world_seed=world_seed)
+        second, _ = _load_checkpoint(spec, *base)
+    adapter_hash = None
+    if adapter is not None:
+        model, adapter_hash = _attach(model, adapter, trainable=trainable)
+    elif new_lora:
+        model = _new_lora(model, tokenizer, spec.lora)
+    model.eval()
+    return LoadedModel(
+        model=model,
+        tokenizer=tokenizer,
+        chat=Chat(tokenizer, spec.think, spec.system),
+        spec=spec,
+        base_hash=digest(checkpoint_hash(*base), spec.dtype, spec.quantisation),
+        adapter_hash=adapter_hash,
+        second=second,
+    )
+
+
+def resolve_source(
+    name: str, revision: str | None, *, paths: PathsSpec | None, world_seed: int, role: str = "base"
+) -> tuple[str, str | None]:
+    """Where a checkpoint is: the embedded world's folder for ``toy``, else the name itself (folder, file or hub id)."""
+    if name != "toy":
+        return str(Path(name).expanduser()) if Path(name).expanduser().exists() else name, revision
+    from dalign.toy.assets import toy_models
+
+    cache = Path((paths or PathsSpec()).cache).expanduser()
+    return str(toy_models(world_seed, cache) / role), None
+
+
+def checkpoint_hash(source: str, revision: str | None) -> str:
+    """A hash of a local checkpoint's weights and config, or of a hub id and its revision."""
+    path = Path(source)
+    if not path.exists():
+        return digest(source, revision)
+    files = [path] if path.is_file() else sorted([*path.glob("*.safetensors"), *path.glob("*config.json")])
+    sha = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 22):
+                sha.update(block)
+    return sha.hexdigest()[:16]
+
+
+def _device(spec: ModelSpec) -> str:
+    return ("cuda" if torch.cuda.is_available() else "cpu") if spec.device == "auto" else spec.device
+
+
+def _load_checkpoint(spec: ModelSpec, source: str, revision: str | None) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    options: dict[str, Any] = {"trust_remote_code": spec.trust_remote_code}
+    if revision is not None:
+        options["revision"] = revision
+    where = source
+    weights: dict[str, Any] = {"dtype": DTYPES[spec.dtype], "attn_implementation": spec.attention}
+    if source.endswith(".gguf"):
+        from transformers import GgufConfig
+
+        where, options["gguf_file"] = str(Path(source).parent), Path(source).name
+        weights["quantization_config"] = GgufConfig(dequantize=True)
+    else:
+        weights["use_safetensors"] = True
+    if spec.quantisation == "nf4":
+        from transformers import BitsAndBytesConfig
+
+        weights["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=DTYPES[spec.dtype]
+        )
+        weights["device_map"] = {"": _device(spec)}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(where, **options)
+        model = AutoModelForCausalLM.from_pretrained(where, **options, **weights)
+    except (OSError, ValueError, ImportError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"model.id={source!r} (revision {revision or 'none'}) cannot be loaded: {first}\n"
+            "  name a folder with safetensors, a .gguf file, or a hub id this machine can reach (see `dalign doctor`)"
+        ) from error
+    return model if spec.quantisation == "nf4" else model.to(_device(spec)), tokenizer
+
+
+def _attach(model: Any, adapter: Path | str, *, trainable: bool) -> tuple[Any, str]:
+    """The model with a PEFT adapter on it, and the adapter's hash. Pickled adapters are refused."""
+    from peft import PeftModel
+
+    name, _, revision = str(adapter).partition("@")
+    folder = Path(name).expanduser()
+    if not folder.exists():
+        _refuse_remote_pickle(name, revision or None)
+    elif not (folder / "adapter_model.safetensors").is_file():
+        raise ModelError(f"{name}: no adapter_model.safetensors there (a pickled adapter_model.bin is refused)")
+    source = str(folder) if folder.exists() else name
+    options = {"revision": revision} if revision else {}
+    try:
+        adapted = PeftModel.from_pretrained(model, source, is_trainable=trainable, **options)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"inputs.adapter={adapter}: cannot be put on this model: {reason}") from error
+    return adapted, checkpoint_hash(source, revision or None)
+
+
+def _refuse_remote_pickle(name: str, revision: str | None) -> None:
+    from huggingface_hub import file_exists
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+
+    try:
+        safe = file_exists(name, "adapter_model.safetensors", revision=revision)
+    except (OfflineModeIsEnabled, RepositoryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
+        raise ModelError(f"inputs.adapter={name}: no such folder, and the hub cannot be asked: {error}") from error
+    if not safe:
+        raise ModelError(f"inputs.adapter={name}: no adapter_model.safetensors on the hub; pickles are refused")
+
+
+def _new_lora(model: Any, tokenizer: Any, spec: LoraSpec) -> nn.Module:
+    """A fresh LoRA in float32 on a frozen base. Raises ``ModelError`` for targets the model does not have."""
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+
+    if getattr(model, "is_loaded_in_4bit", False):
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    tokens = [int(tokenizer.convert_tokens_to_ids(t)) for t in spec.trainable_tokens]
+    targets: Any = spec.targets if isinstance(spec.targets, str) else list(spec.targets) or None
+    config = LoraConfig(
+        r=spec.r,
+        lora_alpha=spec.alpha,
+        lora_dropout=spec.dropout,
+        target_modules=targets,
+        modules_to_save=list(spec.modules_to_save) or None,
+        trainable_token_indices=tokens or None,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise ModelError(f"model.lora.targets={spec.targets!r}: {str(error).splitlines()[0]}") from error
+
+
+def save_adapter(loaded: LoadedModel, folder: Path) -> None:
+    """Writes a plain PEFT folder with safetensors, which ``PeftModel.from_pretrained`` loads."""
+    loaded.model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)

@@ -1,0 +1,54 @@
+"""The whole configuration of a run: what ``config.yaml`` holds, and what a worker is given."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, PositiveInt
+
+from dalign.specs.base import Free, FreeStr, Spec
+from dalign.specs.data import BenchmarkSpec, DatasetSpec
+from dalign.specs.model import ModelSpec
+from dalign.specs.sampling import AttributionSpec, JudgeSpec, SamplerSpec, SelectorSpec
+from dalign.specs.stage import LoggerSpec, Stage, TeacherSpec, TrainerSpec
+
+
+class PathsSpec(Spec):
+    """``runs`` holds the run folders, ``data`` local benchmark files, ``cache`` worlds made by ``make world``."""
+
+    runs: FreeStr = "runs"
+    data: FreeStr = "data"
+    cache: FreeStr = "~/.cache/dalign"
+
+
+class InputsSpec(Spec):
+    """Artifacts of other runs, read instead of this run's own: a traces file, an adapter folder or hub id, a probe."""
+
+    traces: str | None = None
+    adapter: str | None = None
+    probe: str | None = None
+
+
+class RunSpec(Spec):
+    """One job. ``stage`` is null for an evaluation. ``judges`` and ``benchmark`` map a name to its spec; a judge's role
+    is its name up to the first underscore (``harm``, ``harm_truth``), so that a role may have several judges.
+    """
+
+    run: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._=,+-]*(/[A-Za-z0-9][A-Za-z0-9._=,+-]*)*$")
+    seed: int = Field(0, ge=0)
+    world_seed: int = Field(0, ge=0)
+    limit: PositiveInt | None = None
+    paths: PathsSpec = PathsSpec()
+    inputs: InputsSpec = InputsSpec()
+    model: ModelSpec
+    teacher: TeacherSpec
+    dataset: DatasetSpec
+    sampler: SamplerSpec
+    attribution: AttributionSpec
+    selector: SelectorSpec
+    judges: dict[str, JudgeSpec]
+    benchmark: dict[str, BenchmarkSpec]
+    stage: Annotated[Stage, Field(discriminator="name")] | None = None
+    trainer: TrainerSpec
+    logger: LoggerSpec
+    policies: Annotated[tuple[str, ...], Free()] = ("base", "distill")

@@ -1,0 +1,93 @@
+"""How responses are drawn, scored, chosen and judged."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from dalign.records import Part
+from dalign.specs.base import Free, FreeInt, Spec
+from dalign.specs.model import Dtype
+
+LayeredName = Literal["similarity"]
+FlatName = Literal["kl", "reverse_kl", "ppl_student", "ppl_base", "self_certainty", "gini", "logp_ratio"]
+LAYERED: tuple[LayeredName, ...] = get_args(LayeredName)
+FLAT: tuple[FlatName, ...] = get_args(FlatName)
+
+
+class TransformersEngine(Spec):
+    """Sampling in this process, left padded, one fixed chunk at a time; ``bucket`` rounds prompt lengths up."""
+
+    kind: Literal["transformers"] = "transformers"
+    bucket: PositiveInt = 64
+
+
+class ReplayEngine(Spec):
+    """Reads the samples of another run's file instead of drawing any."""
+
+    kind: Literal["replay"] = "replay"
+    path: str
+
+
+Engine = Annotated[TransformersEngine | ReplayEngine, Field(discriminator="kind")]
+
+
+class SamplerSpec(Spec):
+    """N responses a prompt. Temperature 0 is greedy. ``chunk`` prompts are the unit of work, committed whole."""
+
+    name: str
+    n: Annotated[PositiveInt, Free()] = 8
+    temperature: float = Field(0.7, ge=0.0)
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    top_k: int = Field(0, ge=0)
+    min_p: float = Field(0.0, ge=0.0, lt=1.0)
+    repetition_penalty: PositiveFloat = 1.0
+    max_new_tokens: PositiveInt = 2048
+    chunk: PositiveInt = 8
+    engine: Engine = TransformersEngine()
+
+
+class AttributionSpec(Spec):
+    """Which scores of a (prompt, response) pair are computed, and where states are read.
+
+    ``position``: ``content`` (the last token before the turn's end) or ``eos`` (the turn's end itself).
+    ``token_budget`` bounds the tokens of a forward batch and never changes a score.
+    """
+
+    name: str
+    layered: tuple[LayeredName, ...] = LAYERED
+    flat: tuple[FlatName, ...] = FLAT
+    position: Literal["content", "eos"] = "content"
+    token_budget: FreeInt = Field(8192, ge=1)
+
+
+class SelectorSpec(Spec):
+    """The headline selector: the sample with the smallest (``argmin``) or largest ``score`` of the N.
+
+    ``layer`` counts hidden states, 0 the embeddings; ``auto`` is 12 where the model has at least 16 layers, else the
+    one nearest 43 % of its depth.
+    """
+
+    name: str
+    score: str = "similarity"
+    direction: Literal["argmin", "argmax"] = "argmin"
+    layer: int | Literal["auto"] | None = "auto"
+    require_finished: bool = True
+
+
+class JudgeSpec(Spec):
+    """Who judges, and what. ``kind`` picks the judge, ``parts`` what of a response it sees.
+
+    ``toy_truth`` knows the embedded world and is for reports alone: no filter, reward or selector may use it.
+    """
+
+    name: str
+    kind: Literal["toy_guard", "toy_truth", "toy_refusal", "phrases", "number", "letter"]
+    parts: tuple[Part, ...] = ("answer",)
+    id: str | None = None
+    revision: str | None = None
+    dtype: Dtype = "float32"
+    threshold: float = Field(0.5, gt=0.0, lt=1.0)
+    batch: FreeInt = Field(64, ge=1)
+    report_only: bool = False

@@ -1,0 +1,119 @@
+"""What each stage of train.py does, beyond the groups it shares with the others."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from dalign.specs.base import Free, FreeInt, Spec
+from dalign.specs.model import Dtype
+from dalign.specs.sampling import SamplerSpec
+
+StageName = Literal["pretrain", "traces", "distill", "grpo", "probe"]
+
+
+class TeacherSpec(Spec):
+    """A reasoning model that answers with the policies in its context, or ``ready_made`` traces of a data set.
+
+    ``sampler`` draws one response a prompt. ``system`` says how the instructions enter: a system turn, or before the
+    question in the user turn (for chat templates without a system role).
+    """
+
+    name: str
+    kind: Literal["model", "ready_made"] = "model"
+    id: str | None = None
+    revision: str | None = None
+    dtype: Dtype = "bfloat16"
+    system: Literal["system", "user"] = "system"
+    device: Annotated[str, Free()] = "auto"
+    sampler: SamplerSpec | None = None
+
+
+class FilterSpec(Spec):
+    """What a trace must be to be kept. ``judge`` null filters by form and length alone, and the stage says so."""
+
+    judge: bool = True
+    max_p_unsafe: float = Field(0.5, gt=0.0, le=1.0)
+    min_reasoning_chars: int = Field(1, ge=0)
+    max_chars: PositiveInt = 20_000
+
+
+class TracesStage(Spec):
+    """prompts + policies -> teacher -> traces -> filter -> kept | dropped(reason)."""
+
+    name: Literal["traces"] = "traces"
+    filter: FilterSpec = FilterSpec()
+
+
+class DistillStage(Spec):
+    """LoRA SFT of the student on kept traces (LitDistill).
+
+    ``batch`` examples make an optimiser step, in micro-batches of at most ``micro_batch_tokens`` padded tokens; the
+    loss is the mean over the completion tokens of the whole step. ``bucket`` rounds lengths up: few shapes occur.
+    ``max_length`` drops (and counts) longer examples. ``max_steps`` ends before ``epochs`` do.
+    """
+
+    name: Literal["distill"] = "distill"
+    lr: PositiveFloat = 1.41e-5
+    batch: PositiveInt = 16
+    micro_batch_tokens: FreeInt = Field(4096, ge=1)
+    bucket: PositiveInt = 128
+    epochs: PositiveInt = 3
+    max_steps: PositiveInt | None = None
+    max_length: PositiveInt = 2048
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup: float = Field(0.0, ge=0.0, lt=1.0)
+    weight_decay: float = Field(0.0, ge=0.0)
+    clip: PositiveFloat = 1.0
+    validation: float = Field(0.05, ge=0.0, lt=1.0)
+    validate_every: PositiveInt = 50
+    checkpoint_every: FreeInt = Field(50, ge=1)
+
+
+class GrpoStage(Spec):
+    """Group-relative RL from the distilled adapter (LitGRPO)."""
+
+    name: Literal["grpo"] = "grpo"
+
+
+class ProbeStage(Spec):
+    """A linear probe a layer over frozen base-model states of judged samples, out of fold by group (LitProbe).
+
+    ``l2`` is the weight of half the squared norm in the mean loss, on standardised states.
+    """
+
+    name: Literal["probe"] = "probe"
+    policy: str = "distill"
+    judge: str = "harm"
+    folds: int = Field(5, ge=2)
+    l2: float = Field(1e-2, ge=0.0)
+    steps: PositiveInt = 200
+    lr: PositiveFloat = 0.05
+
+
+class PretrainStage(Spec):
+    """Trains the embedded world's models (base, teacher, guard) for ``world_seed``."""
+
+    name: Literal["pretrain"] = "pretrain"
+
+
+Stage = TracesStage | DistillStage | GrpoStage | ProbeStage | PretrainStage
+
+
+class TrainerSpec(Spec):
+    """Where and how training runs. ``threads`` 0 takes every core; it is recorded, since sums depend on it."""
+
+    name: str
+    accelerator: Annotated[Literal["cpu", "gpu", "auto"], Free()] = "auto"
+    devices: FreeInt = Field(1, ge=1)
+    strategy: Annotated[Literal["auto", "ddp"], Free()] = "auto"
+    threads: FreeInt = Field(0, ge=0)
+
+
+class LoggerSpec(Spec):
+    """Where metrics go besides ``metrics.jsonl``, which is always written."""
+
+    name: Literal["csv", "wandb", "wandb_offline", "tensorboard"]
+    project: str = "dalign"
+    entity: str | None = None

@@ -15,7 +15,7 @@ from typing import Any, Literal, Self, get_args
 SCHEMA = 1
 
 Kind = Literal["harmful", "benign", "math", "choice"]
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "overlong"]  # overlong: the prompt alone fills the context
 Label = Literal["unsafe", "safe", "refused", "complied", "graded", "unscored"]
 Part = Literal["answer", "reasoning", "both"]
 

@@ -79,11 +79,12 @@ class SelectorSpec(Spec):
 class JudgeSpec(Spec):
     """Who judges, and what. ``kind`` picks the judge, ``parts`` what of a response it sees.
 
+    ``answers`` grades a number or a letter, by the prompt's kind; ``number`` and ``letter`` grade one of them alone.
     ``toy_truth`` knows the embedded world and is for reports alone: no filter, reward or selector may use it.
     """
 
     name: str
-    kind: Literal["toy_guard", "toy_truth", "toy_refusal", "phrases", "number", "letter"]
+    kind: Literal["toy_guard", "toy_truth", "toy_refusal", "phrases", "number", "letter", "answers"]
     parts: tuple[Part, ...] = ("answer",)
     id: str | None = None
     revision: str | None = None

@@ -80,7 +80,8 @@ class GrpoStage(Spec):
 class ProbeStage(Spec):
     """A linear probe a layer over frozen base-model states of judged samples, out of fold by group (LitProbe).
 
-    ``l2`` is the weight of half the squared norm in the mean loss, on standardised states.
+    ``l2`` is the weight of half the squared norm in the mean loss, on standardised states; ``steps`` bounds the
+    iterations of L-BFGS.
     """
 
     name: Literal["probe"] = "probe"
@@ -89,7 +90,6 @@ class ProbeStage(Spec):
     folds: int = Field(5, ge=2)
     l2: float = Field(1e-2, ge=0.0)
     steps: PositiveInt = 200
-    lr: PositiveFloat = 0.05
 
 
 class PretrainStage(Spec):

@@ -1,0 +1,43 @@
+# `make demo` and `make test` are all a fresh machine needs: Python >= 3.11 and a package index. Both make .venv first.
+PYTHON ?= python3
+VENV ?= .venv
+SEED ?= 1
+ARGS ?=
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test world bench clean
+
+help:
+	@echo "make demo         the whole way on the embedded world, on a CPU, offline; names the report"
+	@echo "make test         lint, format, types, tests"
+	@echo "make world SEED=1 trains the embedded world's models of another seed"
+	@echo "make bench        measures speed against peers; prints tables"
+
+demo: $(READY)
+	$(BIN)/dalign demo $(ARGS)
+
+test: export HF_HUB_OFFLINE = 1
+test: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest $(ARGS)
+
+world: $(READY)
+	$(BIN)/dalign train stage=pretrain world_seed=$(SEED) $(ARGS)
+
+bench: $(READY)
+	for file in bench/*.py; do $(BIN)/python $$file || exit 1; done
+
+# The build tools come from the constraints too, so nothing is resolved afresh.
+$(READY): constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "dalign needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) --version 2>&1). Give another: make PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt hatchling editables
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $(READY)
+
+clean:
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

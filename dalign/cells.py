@@ -1,0 +1,202 @@
+"""One cell of an evaluation: a policy on a benchmark. Draws what is missing, scores it, has it judged.
+
+More samples, judges or benchmarks never redo what is there: the plan is what the final files lack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dalign.drawing import draw_samples
+from dalign.files import read_records, write_records
+from dalign.layout import stage_folder
+from dalign.policies import Policy, policy_inputs
+from dalign.prompts import load_benchmark
+from dalign.records import Part, Prompt, Sample, Scores, Verdict, digest
+from dalign.scores_file import read_scores, write_scores
+from dalign.specs.data import BenchmarkSpec
+from dalign.specs.run import RunSpec
+from dalign.specs.sampling import JudgeSpec
+from dalign.store import StageFolder, run_chunks
+
+if TYPE_CHECKING:
+    from dalign.judge import Judge
+
+Progress = Callable[[int, int], None]
+SAMPLES_STEP = 8  # samples of a prompt are planned in ranges of at most this many: later, larger N add ranges
+JUDGE_CHUNK = 512
+
+
+@dataclass
+class Cell:
+    """The folder ``evaluate/<policy>/<benchmark>`` and what is planned for it; ``policy`` loads the model."""
+
+    spec: RunSpec
+    name: str
+    benchmark: BenchmarkSpec
+    policy: Callable[[], Policy]
+    stage: StageFolder = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.stage = StageFolder(
+            stage_folder(self.spec, "evaluate", self.name, self.benchmark.name),
+            config={**self.spec.model_dump(mode="json"), "policy": self.name},
+            results=self._results(),
+            inputs={**policy_inputs(self.spec, self.name), "prompts": digest([p.id for p in self.prompts])},
+        )
+
+    @cached_property
+    def prompts(self) -> tuple[Prompt, ...]:
+        return load_benchmark(
+            self.benchmark, paths=self.spec.paths, world_seed=self.spec.world_seed, limit=self.spec.limit
+        )
+
+    @property
+    def path(self) -> Path:
+        return self.stage.path
+
+    @property
+    def judges(self) -> dict[str, JudgeSpec]:
+        """The judges whose role the benchmark names; ``harm_truth`` has the role ``harm``."""
+        roles = self.benchmark.roles
+        return {k: j for k, j in self.spec.judges.items() if k.partition("_")[0] in roles}
+
+    def samples(self) -> list[Sample]:
+        """The final samples of the folder, none if there are none yet."""
+        path = self.path / "samples.parquet"
+        return read_records(path, Sample) if path.exists() else []
+
+    def verdicts(self) -> list[Verdict]:
+        """The final verdicts of the folder."""
+        path = self.path / "verdicts.parquet"
+        return read_records(path, Verdict) if path.exists() else []
+
+    def missing(self) -> list[tuple[Prompt, range]]:
+        """The prompts whose N samples are not all there, with the sample indices they lack."""
+        have: dict[str, int] = dict.fromkeys((p.id for p in self.prompts), 0)
+        for sample in self.samples():
+            have[sample.prompt_id] += 1
+        n = self.spec.sampler.n
+        return [(p, range(have[p.id], n)) for p in self.prompts if have[p.id] < n]
+
+    def unjudged(self) -> dict[tuple[str, Part], list[Sample]]:
+        """For each judge (its key) and part, the samples it has not judged."""
+        seen = {(v.judge, v.part, v.sample_id) for v in self.verdicts()}
+        samples = self.samples()
+        wanted = {(k, part): j for k, j in self.judges.items() for part in j.parts}
+        found = {(k, part): [s for s in samples if (j.name, part, s.id) not in seen] for (k, part), j in wanted.items()}
+        return {key: rows for key, rows in found.items() if rows}
+
+    def draw(self, progress: Progress | None = None) -> None:
+        """Draws the samples that are missing, commits them chunk by chunk, and writes the final files of this step."""
+        plan = _sampling_plan(self.missing(), self.spec.sampler.chunk)
+        old = self.samples()
+        if not plan:
+            return
+        (self.path / "manifest.json").unlink(missing_ok=True)
+        log = self.stage.chunk_log("samples", Sample)
+        work = {name: partial(self._draw, rows, indices) for name, (rows, indices) in plan.items()}
+        new = run_chunks(log, work, progress)
+        order = {p.id: i for i, p in enumerate(self.prompts)}
+        rows = sorted([*old, *new], key=lambda s: (order[s.prompt_id], s.index))
+        write_records(self.path / "prompts.parquet", self.prompts)
+        write_records(self.path / "samples.parquet", rows)
+        log.remove()
+
+    def score(self, progress: Progress | None = None) -> None:
+        """Scores the samples that have none, where the policy has a base to be attributed to."""
+        samples = self.samples()
+        path = self.path / "scores.safetensors"
+        old = read_scores(path, samples) if path.exists() else {}
+        todo = [s for s in samples if s.id not in old]
+        if not todo or not self.policy().attributable:
+            return
+        log = self.stage.chunk_log("scores", Scores)
+        size = self.spec.sampler.chunk * SAMPLES_STEP
+        chunks = {f"{i:05d}": todo[i : i + size] for i in range(0, len(todo), size)}
+        new = run_chunks(log, {name: partial(self._score, rows) for name, rows in chunks.items()}, progress)
+        found = {**old, **{s.sample_id: s for s in new}}
+        write_scores(path, self.prompts, samples, [found[s.id] for s in samples])
+        log.remove()
+
+    def judge(self, judges: Mapping[str, Judge], progress: Progress | None = None) -> None:
+        """Has the samples judged by those of the configured ``judges`` (key to judge) that have not seen them."""
+        from dalign.judge import JudgeItem
+
+        prompts = {p.id: p for p in self.prompts}
+
+        def item(s: Sample) -> JudgeItem:
+            return JudgeItem(s.id, prompts[s.prompt_id], s.reasoning, s.answer, s.finish_reason, s.closed)
+
+        work: dict[str, Callable[[], Sequence[Verdict]]] = {}
+        for (key, part), rows in self.unjudged().items():
+            for start in range(0, len(rows), JUDGE_CHUNK):
+                items = [item(s) for s in rows[start : start + JUDGE_CHUNK]]
+                work[f"{key}/{part}/{start:06d}"] = partial(judges[key].judge, items, part)
+        if not work:
+            return
+        (self.path / "manifest.json").unlink(missing_ok=True)
+        log = self.stage.chunk_log("verdicts", Verdict)
+        new = run_chunks(log, work, progress)
+        write_records(self.path / "verdicts.parquet", [*self.verdicts(), *new])
+        log.remove()
+
+    def close(self) -> None:
+        """Writes the manifest, once everything that is configured is there."""
+        if self.stage.finished:
+            return
+        names = ["prompts.parquet", "samples.parquet", "scores.safetensors", "verdicts.parquet"]
+        files = [name for name in names if (self.path / name).exists()]
+        judges = sorted({f"{v.judge}/{v.part}" for v in self.verdicts()})
+        counts: dict[str, int] = {}
+        for sample in self.samples():
+            counts[sample.finish_reason] = counts.get(sample.finish_reason, 0) + 1
+        self.stage.finish(
+            files,
+            n=self.spec.sampler.n,
+            prompts=len(self.prompts),
+            judges=judges,
+            finish_reasons=counts,
+            chunk=self.spec.sampler.chunk,
+        )
+
+    def _results(self) -> dict[str, object]:
+        spec = self.spec
+        shared = {"model": spec.model.results(), "sampler": spec.sampler.results(), "seed": spec.seed}
+        scoring = {"attribution": spec.attribution.results(), "benchmark": self.benchmark.results()}
+        teacher = {"teacher": spec.teacher.results()} if self.name == "teacher" else {}
+        return {**shared, **scoring, **teacher, "world_seed": spec.world_seed}
+
+    def _draw(self, prompts: Sequence[Prompt], indices: range) -> list[Sample]:
+        return draw_samples(self.policy(), prompts, indices, self.spec.sampler, self.spec.seed)
+
+    def _score(self, samples: Sequence[Sample]) -> list[Scores]:
+        from dalign.attribute import Pair, score_pairs
+
+        loaded = self.policy().loaded
+        pairs = [Pair(s.prompt_ids, s.response_ids, loaded.chat.end_id) for s in samples]
+        found = score_pairs(loaded, pairs, self.spec.attribution)
+        return [
+            Scores(s.id, loaded.base_hash, dict(f.layered), dict(f.flat), f.error)
+            for s, f in zip(samples, found, strict=True)
+        ]
+
+
+def _sampling_plan(missing: Sequence[tuple[Prompt, range]], chunk: int) -> dict[str, tuple[list[Prompt], range]]:
+    """Chunks of prompts that lack the same sample indices, named by position and range, in a fixed order."""
+    by_range: dict[range, list[Prompt]] = {}
+    for prompt, lacking in missing:
+        start = lacking.start
+        while start < lacking.stop:
+            stop = min((start // SAMPLES_STEP + 1) * SAMPLES_STEP, lacking.stop)
+            by_range.setdefault(range(start, stop), []).append(prompt)
+            start = stop
+    plan = {}
+    for indices, prompts in sorted(by_range.items(), key=lambda item: (item[0].start, item[0].stop)):
+        for i in range(0, len(prompts), chunk):
+            plan[f"{indices.start}-{indices.stop}/{i:06d}"] = (prompts[i : i + chunk], indices)
+    return plan

@@ -1,0 +1,200 @@
+"""What a job needs beyond well-formed values: files that exist, judges that may be used, parts that fit each other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, get_args
+
+from dalign.config.problems import Problem
+from dalign.errors import DataError, did_you_mean
+from dalign.layout import ADAPTER_POLICIES, POLICIES
+from dalign.specs.data import BenchmarkSpec, DatasetSpec, Role
+from dalign.specs.run import RunSpec
+from dalign.specs.sampling import ReplayEngine
+from dalign.specs.stage import ProbeStage, TracesStage
+
+Verb = Literal["train", "evaluate"]
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w.-]+)?")
+_EXTRAS = {"gguf": "gguf", "bitsandbytes": "quant", "wandb": "wandb", "tensorboard": "tensorboard"}
+
+
+def unmet(spec: RunSpec, verb: Verb, stages: tuple[str, ...]) -> Iterator[Problem]:
+    """Every need of the job that is not met, found without loading anything. ``stages`` are those one may choose."""
+    yield from _stage(spec, verb, stages)
+    yield from _checkpoints(spec)
+    yield from _packages(spec)
+    yield from _inputs(spec)
+    if isinstance(spec.stage, TracesStage):
+        yield from _traces(spec, spec.stage)
+    if isinstance(spec.stage, ProbeStage):
+        yield from _probe(spec, spec.stage)
+    if verb == "evaluate" or isinstance(spec.stage, ProbeStage):
+        yield from _benchmarks(spec)
+        yield from _sampler(spec)
+    if verb == "evaluate":
+        yield from _policies(spec)
+        yield from _selector(spec)
+
+
+def _stage(spec: RunSpec, verb: Verb, stages: tuple[str, ...]) -> Iterator[Problem]:
+    if verb == "train" and spec.stage is None:
+        yield Problem("stage", f"stage is not set: give one of {', '.join(f'stage={name}' for name in stages)}")
+    if verb == "evaluate" and spec.stage is not None:
+        yield Problem("stage", f"stage={spec.stage.name}: an evaluation has no stage; drop it, or run train.py")
+
+
+def _checkpoints(spec: RunSpec) -> Iterator[Problem]:
+    named = {"model.id": spec.model.id, "model.base": spec.model.base, "teacher.id": spec.teacher.id}
+    named |= {f"judges.{name}.id": judge.id for name, judge in spec.judges.items()}
+    for key, value in named.items():
+        if value is not None and value != "toy":
+            yield from _checkpoint(key, value)
+
+
+def _checkpoint(key: str, value: str) -> Iterator[Problem]:
+    """A checkpoint is there, or its name is that of a hub's model, which only loading can tell."""
+    path = Path(value).expanduser()
+    if path.is_dir() and not (path / "config.json").is_file():
+        yield Problem(key, f"{key}={value}: the folder has no config.json; name a folder that save_pretrained wrote")
+    elif path.is_file() and path.suffix != ".gguf":
+        yield Problem(key, f"{key}={value}: a file must be a .gguf; else name a folder or a hub id")
+    elif not path.exists() and (path.suffix == ".gguf" or not _HUB_ID.fullmatch(value)):
+        yield Problem(key, f"{key}={value}: no such file or folder; mend the path, or name a hub id (OWNER/NAME)")
+
+
+def _packages(spec: RunSpec) -> Iterator[Problem]:
+    wanted = {
+        "model.id": "gguf" if spec.model.id.endswith(".gguf") else None,
+        "model.quantisation": "bitsandbytes" if spec.model.quantisation == "nf4" else None,
+        "logger": {"csv": None}.get(spec.logger.name, spec.logger.name.partition("_")[0]),
+    }
+    for key, package in wanted.items():
+        if package is not None and find_spec(package) is None:
+            remedy = f"pip install 'dalign[{_EXTRAS[package]}]'"
+            yield Problem(key, f"{key}: needs the package {package}, which is not installed: {remedy}")
+
+
+def _inputs(spec: RunSpec) -> Iterator[Problem]:
+    for key, value in (("inputs.traces", spec.inputs.traces), ("inputs.probe", spec.inputs.probe)):
+        if value is not None and not Path(value).expanduser().exists():
+            yield Problem(key, f"{key}={value}: no such file; mend the path, or drop it to read this run's own")
+    adapter = spec.inputs.adapter
+    if adapter is None:
+        return
+    folder = Path(adapter.partition("@")[0]).expanduser()
+    if not folder.exists() and not _HUB_ID.fullmatch(adapter):
+        yield Problem("inputs.adapter", f"inputs.adapter={adapter}: no such folder; mend it, or give HUB_ID@REVISION")
+
+
+def _traces(spec: RunSpec, stage: TracesStage) -> Iterator[Problem]:
+    yield from _source(spec, spec.dataset, "dataset")
+    teacher = spec.teacher
+    if teacher.kind == "ready_made" and not spec.dataset.has_traces:
+        text = f"dataset={spec.dataset.name}: has no ready-made traces, which teacher={teacher.name} takes"
+        yield Problem("dataset", f"{text}; choose a dataset with traces or another teacher")
+    if teacher.kind == "model" and teacher.id is None:
+        yield Problem("teacher.id", "teacher.id is not set: give a hub id or a folder, or take teacher=ready_made")
+    if teacher.kind == "model" and teacher.sampler is None:
+        yield Problem(
+            "teacher.sampler", f"teacher={teacher.name}: has no sampler; add one, as conf/teacher/toy.yaml does"
+        )
+    judge = spec.judges.get("harm")
+    if stage.filter.judge and judge is None:
+        text = "judges.harm is not set, and the filter asks it"
+        yield Problem("judges.harm", f"{text}: give +judge@judges.harm=NAME, or stage.filter.judge=false")
+    elif stage.filter.judge and judge is not None and judge.report_only:
+        yield Problem("judges.harm", _for_reports(f"judges.harm={judge.name}", "a filter"))
+
+
+def _probe(spec: RunSpec, stage: ProbeStage) -> Iterator[Problem]:
+    usable = [name for name, judge in spec.judges.items() if not judge.report_only]
+    judge = spec.judges.get(stage.judge)
+    if judge is None:
+        hint = did_you_mean(stage.judge, usable)
+        yield Problem("stage.judge", f"stage.judge={stage.judge}: no such key of judges; {hint}")
+    elif judge.report_only:
+        yield Problem("stage.judge", _for_reports(f"stage.judge={stage.judge} ({judge.name})", "a probe"))
+    if stage.policy not in ADAPTER_POLICIES:
+        hint = did_you_mean(stage.policy, ADAPTER_POLICIES)
+        yield Problem("stage.policy", f"stage.policy={stage.policy}: not a policy with a base; {hint}")
+    if not any("harm" in benchmark.roles for benchmark in spec.benchmark.values()):
+        yield Problem(
+            "benchmark", "benchmark: none asks for a harm judge, whose verdicts are the probe's labels; add one"
+        )
+
+
+def _for_reports(what: str, whose: str) -> str:
+    return f"{what}: this judge knows what no {whose.removeprefix('a ')} may know (report_only); name another"
+
+
+def _benchmarks(spec: RunSpec) -> Iterator[Problem]:
+    roles = {name.partition("_")[0] for name in spec.judges}
+    for name in spec.judges:
+        if name.partition("_")[0] not in get_args(Role):
+            hint = did_you_mean(name.partition("_")[0], get_args(Role))
+            yield Problem(f"judges.{name}", f"judges.{name}: begins with no role (harm, harm_second, ...); {hint}")
+    for name, benchmark in spec.benchmark.items():
+        yield from _source(spec, benchmark, f"benchmark.{name}")
+        for role in benchmark.roles:
+            if role not in roles:
+                text = f"benchmark.{name}: asks for a judge of {role}, and there is none"
+                yield Problem(f"judges.{role}", f"{text}: give +judge@judges.{role}=NAME")
+        if benchmark.format != "toy":
+            yield from _strangers(spec, name, benchmark)
+
+
+def _strangers(spec: RunSpec, name: str, benchmark: BenchmarkSpec) -> Iterator[Problem]:
+    """The embedded world's judges know nothing of prompts from elsewhere."""
+    for key, judge in spec.judges.items():
+        if key.partition("_")[0] in benchmark.roles and judge.kind.startswith("toy_"):
+            text = f"benchmark.{name}: judges.{key}={judge.name} knows the embedded world alone"
+            yield Problem(f"judges.{key}", f"{text}; give judge@judges.{key}=phrases, or drop it: ~judge@judges.{key}")
+
+
+def _source(spec: RunSpec, source: BenchmarkSpec | DatasetSpec, key: str) -> Iterator[Problem]:
+    if source.format == "toy":
+        return
+    if source.path is None:
+        if source.hub_id is None:
+            yield Problem(f"{key}.path", f"{key}: has neither a path nor a hub id; give {key}.path=FILE")
+        return
+    from dalign.prompts.sources import locate
+
+    try:
+        locate(source.path, f"{key}.path", spec.paths)
+    except DataError as error:
+        yield Problem(f"{key}.path", str(error))
+
+
+def _sampler(spec: RunSpec) -> Iterator[Problem]:
+    engine = spec.sampler.engine
+    if isinstance(engine, ReplayEngine) and not Path(engine.path).expanduser().exists():
+        yield Problem("sampler.engine.path", f"sampler.engine.path={engine.path}: no such file or run folder")
+
+
+def _policies(spec: RunSpec) -> Iterator[Problem]:
+    if not spec.policies:
+        yield Problem("policies", f"policies=[]: the list is empty; name at least one of {', '.join(POLICIES)}")
+    for name in spec.policies:
+        if name not in POLICIES:
+            hint = did_you_mean(name, POLICIES)
+            yield Problem("policies", f"policies: there is no policy {name!r}; {hint} (known: {', '.join(POLICIES)})")
+    if len(set(spec.policies)) < len(spec.policies):
+        yield Problem("policies", f"policies=[{','.join(spec.policies)}]: names one twice; drop it")
+
+
+def _selector(spec: RunSpec) -> Iterator[Problem]:
+    from dalign.select import SELECTORS
+
+    score = spec.selector.score
+    layered = (*spec.attribution.layered, "probe")
+    known = [*layered, *spec.attribution.flat, *SELECTORS]
+    if score not in known:
+        hint = did_you_mean(score, known)
+        yield Problem("selector.score", f"selector.score={score}: attribution does not compute it; {hint}")
+    elif isinstance(spec.selector.layer, int) and score not in layered:
+        text = f"selector.layer={spec.selector.layer}: the score {score!r} has no layers"
+        yield Problem("selector.layer", f"{text}; leave it at auto")

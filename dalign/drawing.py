@@ -1,0 +1,73 @@
+"""A policy and a prompt become sample records: the renderer asks, an engine draws, the renderer takes apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dalign.models import LoadedModel
+from dalign.policies import Policy
+from dalign.records import Prompt, Sample, digest
+from dalign.sample import Drawn, Request, sample_seed
+from dalign.sample.transformers import transformers_engine
+from dalign.specs.sampling import SamplerSpec
+
+OVERLONG = Drawn((), "overlong")
+
+
+def draw_samples(
+    policy: Policy, prompts: Sequence[Prompt], indices: range, sampler: SamplerSpec, seed: int
+) -> list[Sample]:
+    """The samples ``indices`` of each prompt, prompt after prompt; ``overlong`` where the prompt fills the context."""
+    loaded = policy.loaded
+    asked = [(p, policy.ask(p)) for p in prompts]
+    fits = [(p, ids) for p, ids in asked if len(ids) < loaded.context]
+    requests = [Request(ids, sample_seed(seed, p.id, i)) for p, ids in fits for i in indices]
+    drawn = iter(transformers_engine(loaded, sampler).draw(requests))
+    made = sampling_hash(sampler, seed)
+    return [
+        as_sample(
+            loaded,
+            prompt.id,
+            i,
+            ids,
+            next(drawn) if len(ids) < loaded.context else OVERLONG,
+            policy=policy.name,
+            sampling=made,
+            think=policy.think,
+        )
+        for prompt, ids in asked
+        for i in indices
+    ]
+
+
+def as_sample(
+    loaded: LoadedModel,
+    prompt_id: str,
+    index: int,
+    prompt_ids: tuple[int, ...],
+    drawn: Drawn,
+    *,
+    policy: str,
+    sampling: str,
+    think: bool,
+) -> Sample:
+    """The record of one drawn response. ``think`` says whether the prompt asked for reasoning."""
+    parts = loaded.chat.parse(drawn.ids, think=think)
+    return Sample(
+        prompt_id=prompt_id,
+        index=index,
+        policy=policy,
+        policy_hash=loaded.policy_hash,
+        sampling_hash=sampling,
+        prompt_ids=prompt_ids,
+        response_ids=drawn.ids,
+        reasoning=parts.reasoning,
+        answer=parts.answer,
+        closed=parts.closed and drawn.finish_reason != "overlong",
+        finish_reason=drawn.finish_reason,
+    )
+
+
+def sampling_hash(sampler: SamplerSpec, seed: int) -> str:
+    """What determines a sample besides its policy, prompt and index."""
+    return digest({**sampler.results(), "seed": seed})

@@ -1,0 +1,92 @@
+"""The loop of evaluate.py, callable from Python: policies x benchmarks -> samples, scores, verdicts -> report.
+
+One model is resident at a time: each policy draws and scores all its benchmarks, then the judges follow. Every
+step continues what an earlier run left: a killed evaluation is run again, a finished one returns at once.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cache
+
+from rich.console import Console
+
+from dalign.cells import Cell
+from dalign.layout import run_folder
+from dalign.policies import Policy, load_policy
+from dalign.specs.run import RunSpec
+from dalign.specs.sampling import JudgeSpec
+from dalign.store import progress_bar
+
+console = Console(stderr=True)
+
+
+def evaluate(spec: RunSpec, *, report: bool = True) -> None:
+    """Evaluates every policy of ``spec`` on every benchmark, then writes the report and prints its table."""
+    for name in spec.policies:
+        evaluate_policy(spec, name)
+    if report:
+        write_report_of(spec)
+
+
+def evaluate_policy(spec: RunSpec, name: str) -> None:
+    """Draws, scores and judges one policy's cells, and closes them."""
+    with open_cells(spec, name) as cells:
+        for cell in cells:
+            _sample_and_score(cell)
+    gc.collect()
+    with open_cells(spec, name) as cells:
+        _judge(spec, cells)
+        for cell in cells:
+            cell.close()
+
+
+@contextmanager
+def open_cells(spec: RunSpec, name: str) -> Iterator[list[Cell]]:
+    """The policy's cells, each locked; the policy's model is loaded once, when the first of them asks for it."""
+    loader: Callable[[], Policy] = cache(lambda: load_policy(spec, name))
+    with ExitStack() as stack:
+        cells = [Cell(spec, name, benchmark, loader) for benchmark in spec.benchmark.values()]
+        for cell in cells:
+            stack.enter_context(cell.stage)
+        yield cells
+
+
+def write_report_of(spec: RunSpec) -> None:
+    """The report of the run's finished cells, its table on screen."""
+    from dalign.report import write_report
+
+    write_report(run_folder(spec), headline=spec.selector, seed=spec.seed)
+
+
+def _sample_and_score(cell: Cell) -> None:
+    label = f"{cell.name} on {cell.benchmark.name}"
+    if cell.missing():
+        with progress_bar(f"{label}: samples") as progress:
+            cell.draw(progress)
+        _tell_overlong(cell)
+    with progress_bar(f"{label}: scores") as progress:
+        cell.score(progress)
+
+
+def _judge(spec: RunSpec, cells: Sequence[Cell]) -> None:
+    """Loads the judges one by one, only those that have something left to judge."""
+    from dalign.judge import make_judge
+
+    wanted: dict[str, JudgeSpec] = {}
+    for cell in cells:
+        wanted |= {key: cell.judges[key] for key, _ in cell.unjudged()}
+    judges = {k: make_judge(j, world_seed=spec.world_seed, paths=spec.paths) for k, j in wanted.items()}
+    for cell in cells:
+        if cell.unjudged():
+            with progress_bar(f"{cell.name} on {cell.benchmark.name}: verdicts") as progress:
+                cell.judge(judges, progress)
+
+
+def _tell_overlong(cell: Cell) -> None:
+    count = sum(s.finish_reason == "overlong" for s in cell.samples())
+    if count:
+        name = cell.benchmark.name
+        console.print(f"{name}: {count} samples not drawn, their prompts fill the model's context; they are unscored")

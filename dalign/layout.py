@@ -1,0 +1,53 @@
+"""Where things lie below ``paths.runs``, and which of a run's artifacts another stage reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dalign.errors import ArtifactError
+from dalign.files import sha256
+from dalign.specs.run import RunSpec
+
+ADAPTER_POLICIES = ("distill", "grpo")
+PLAIN_POLICIES = ("base", "teacher")
+POLICIES = (*PLAIN_POLICIES, *ADAPTER_POLICIES)
+
+
+def run_folder(spec: RunSpec) -> Path:
+    """The folder of the whole run."""
+    return Path(spec.paths.runs).expanduser() / spec.run
+
+
+def stage_folder(spec: RunSpec, *parts: str) -> Path:
+    """The folder of a stage, or of a cell of the evaluation."""
+    return run_folder(spec).joinpath(*parts)
+
+
+def traces_file(spec: RunSpec) -> Path:
+    """The traces that distillation reads. Raises ``ArtifactError`` with the remedy if they are not there."""
+    if spec.inputs.traces is not None:
+        path = Path(spec.inputs.traces).expanduser()
+        if not path.is_file():
+            raise ArtifactError(f"inputs.traces={spec.inputs.traces}: no such file")
+        return path
+    path = stage_folder(spec, "traces") / "traces.parquet"
+    if not (path.parent / "manifest.json").exists():
+        raise ArtifactError(
+            f"{path.parent}: no finished traces; run stage=traces first, or name a file by inputs.traces="
+        )
+    return path
+
+
+def adapter_of(spec: RunSpec, policy: str) -> str:
+    """The adapter of a policy: ``inputs.adapter`` for ``distill`` if it is set, else the stage's own."""
+    if spec.inputs.adapter is not None and policy == "distill":
+        return spec.inputs.adapter
+    folder = stage_folder(spec, policy)
+    if not (folder / "manifest.json").exists():
+        raise ArtifactError(f"{folder}: no finished adapter; run stage={policy} first, or name one by inputs.adapter=")
+    return str(folder / "adapter")
+
+
+def file_hash(path: Path) -> str:
+    """16 hex digits of a file's SHA-256, as ``inputs.json`` holds them."""
+    return sha256(path)[:16]

@@ -1,0 +1,103 @@
+"""The policies an evaluation compares: teacher, base, and the adapters put on the base; and how each is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dalign.errors import ConfigError, ModelError, did_you_mean
+from dalign.layout import ADAPTER_POLICIES, POLICIES, adapter_of
+from dalign.models import LoadedModel, checkpoint_hash, load_model, resolve_source
+from dalign.records import Prompt, digest
+from dalign.specs.model import ModelSpec, ThinkSpec
+from dalign.specs.run import RunSpec
+from dalign.specs.stage import TeacherSpec
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A model that answers prompts. ``attributable`` says that there is a base to attribute its answers to."""
+
+    name: str
+    loaded: LoadedModel
+    think: bool
+    ask: Callable[[Prompt], tuple[int, ...]]
+    attributable: bool
+
+
+def load_policy(spec: RunSpec, name: str) -> Policy:
+    """The policy ``name`` of a run. ``ConfigError`` for an unknown one, ``ArtifactError`` for a missing adapter."""
+    if name not in POLICIES:
+        raise ConfigError(f"policies: unknown {name!r}, {did_you_mean(name, POLICIES)}")
+    if name == "teacher":
+        return _teacher(spec)
+    adapted = name in ADAPTER_POLICIES
+    adapter = adapter_of(spec, name) if adapted else None
+    loaded = load_model(spec.model, adapter=adapter, paths=spec.paths, world_seed=spec.world_seed)
+    return Policy(name, loaded, adapted, lambda p: loaded.chat.user_ids(p.text, think=adapted), attributable=adapted)
+
+
+def teacher_model(spec: RunSpec) -> LoadedModel:
+    """The teacher's checkpoint. Raises ``ConfigError`` for ready-made traces, behind which no model stands here."""
+    teacher = spec.teacher
+    if teacher.kind == "ready_made" or teacher.id is None:
+        raise ConfigError(
+            f"teacher={teacher.name}: its traces are ready made, no model is there to ask; choose another teacher="
+        )
+    model = ModelSpec(
+        name=teacher.name,
+        id=teacher_source(spec),
+        revision=None if teacher.id == "toy" else teacher.revision,
+        dtype=teacher.dtype,
+        device=teacher.device,
+        think=ThinkSpec(),
+    )
+    return load_model(model, paths=spec.paths, world_seed=spec.world_seed)
+
+
+def teacher_source(spec: RunSpec) -> str:
+    """The folder or hub id of the teacher's checkpoint."""
+    return resolve_source(spec.teacher.id or "", None, paths=spec.paths, world_seed=spec.world_seed, role="teacher")[0]
+
+
+def policy_inputs(spec: RunSpec, name: str) -> dict[str, str]:
+    """The hashes of what a policy is made of, found without loading it."""
+    if name == "teacher":
+        return {"teacher": checkpoint_hash(teacher_source(spec), spec.teacher.revision)}
+    hashes = {"base": _source_hash(spec)}
+    if name in ADAPTER_POLICIES:
+        folder, _, revision = adapter_of(spec, name).partition("@")
+        hashes["adapter"] = checkpoint_hash(folder, revision or None)
+    return hashes
+
+
+def _source_hash(spec: RunSpec) -> str:
+    model = spec.model
+    own = checkpoint_hash(*resolve_source(model.id, model.revision, paths=spec.paths, world_seed=spec.world_seed))
+    if model.base is None:
+        return own
+    other = checkpoint_hash(
+        *resolve_source(model.base, model.base_revision, paths=spec.paths, world_seed=spec.world_seed)
+    )
+    return digest(own, other)
+
+
+def _teacher(spec: RunSpec) -> Policy:
+    from dalign.traces.teacher import teacher_messages
+
+    loaded = teacher_model(spec)
+    teacher: TeacherSpec = spec.teacher
+
+    def ask(prompt: Prompt) -> tuple[int, ...]:
+        return loaded.chat.prompt_ids(teacher_messages(teacher, prompt, world_seed=spec.world_seed), think=True)
+
+    return Policy("teacher", loaded, True, ask, attributable=False)
+
+
+def second_model_note(loaded: LoadedModel) -> str | None:
+    """What a report says where attribution holds two models in memory."""
+    if loaded.second is None:
+        return None
+    if loaded.spec.base is None:
+        raise ModelError("a second model is loaded that no configuration names")
+    return f"attributed to a second checkpoint, {loaded.spec.base}: two models in memory"

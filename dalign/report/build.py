@@ -1,0 +1,71 @@
+"""A run's report in memory: every block of every finished cell measured, adjusted together, and put in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from dalign.errors import ArtifactError
+from dalign.report.blocks import blocks, unmeasured
+from dalign.report.candidates import candidates, headline_of
+from dalign.report.load import Cell, LoadedRun, load_run
+from dalign.report.measure import Draws, measure
+from dalign.report.rows import Row, finish
+from dalign.report.tables import Headline, Report
+from dalign.specs.sampling import SelectorSpec
+
+WORDS = {
+    ("similarity", "argmin"): "least similar to the base model",
+    ("similarity", "argmax"): "most similar to the base model",
+    ("kl", "argmax"): "with the largest KL divergence from the base model",
+    ("probe", "argmin"): "that the probe finds least unsafe",
+}
+
+
+def build_report(
+    run_folder: Path, *, headline: SelectorSpec, seed: int, progress: Callable[[int, int], None] | None = None
+) -> Report:
+    """The report of a run's finished evaluations. Raises ``ArtifactError`` where there is nothing to report."""
+    run = load_run(run_folder)
+    draws = Draws(seed)
+    rows: list[Row] = []
+    reasons: Counter[str] = Counter()
+    notes = list(run.notes)
+    for done, cell in enumerate(run.cells, 1):
+        chosen, version = candidates(cell, headline), _world_version(cell)
+        for block in blocks(cell):
+            rows += measure(block, chosen, draws, version)
+            if block.subset == "all" and block.reading in (None, "strict"):
+                reasons.update({f"{block.judge}: {reason}": n for reason, n in block.reasons.items()})
+        notes += unmeasured(cell)
+        if progress:
+            progress(done, len(run.cells))
+    if not rows:
+        raise ArtifactError(f"{run_folder / 'evaluate'}: no verdicts that a metric counts; is a judge configured?")
+    words = _headline(headline, run)
+    return Report(run, tuple(finish(rows)), words, dict(reasons.most_common()), tuple(dict.fromkeys(notes)), seed)
+
+
+def _headline(spec: SelectorSpec, run: LoadedRun) -> Headline:
+    found = {place for cell in run.cells if (place := headline_of(spec, cell))}
+    if len(found) > 1:
+        raise ArtifactError(f"{run.folder}: policies with models of different depth in one run; give selector.layer=")
+    name, layer = found.pop() if found else (spec.score, None)
+    words = WORDS.get((spec.score, spec.direction), f"by {name.replace('_', ' ')}")
+    at = "" if layer is None else f" (layer {layer})"
+    n = max(cell.lengths_PN.shape[1] for cell in run.cells)
+    return Headline(name, layer, f"the one of {n} answers {words}{at}")
+
+
+def _world_version(cell: Cell) -> int | None:
+    """The version of the embedded world, where the benchmark is of it."""
+    benchmark = cell.config.get("benchmark", {}).get(cell.benchmark, {})
+    if benchmark.get("format") != "toy":
+        return None
+    recorded = cell.versions.get("world_version")
+    if recorded is not None:
+        return int(recorded)
+    from dalign.toy.world import WORLD_VERSION
+
+    return WORLD_VERSION

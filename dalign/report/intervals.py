@@ -1,0 +1,186 @@
+"""Intervals, p-values and detectable effects of means over prompts that come in groups.
+
+Bootstrap-t over groups (the counts are drawn once and shared by all rows of a table); Wilson's interval where there is
+one verdict a prompt or fewer than 5 events; never an interval of width zero. All draws come from the given seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+Z95 = 1.959963984540054
+Z80 = 0.8416212335729143
+FEW = 5
+MIN_EXPECTED = 10.0
+RESAMPLES = 2000
+FLIPS = 9999
+
+
+def wilson(mean: Floats, n: Floats) -> tuple[Floats, Floats]:
+    """Wilson's 95 % score interval of a proportion in ``n`` trials (``mean * n`` need not be whole); NaN for n = 0."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        z2 = Z95**2 / n
+        centre = (mean + z2 / 2) / (1 + z2)
+        half = Z95 / (1 + z2) * np.sqrt(np.maximum(mean * (1 - mean), 0) / n + z2 / (4 * n))
+        low, high = np.clip(centre - half, 0, mean), np.clip(centre + half, mean, 1)
+        return np.where(n > 0, low, np.nan), np.where(n > 0, high, np.nan)
+
+
+def adjust(p_values: Sequence[float | None]) -> list[float | None]:
+    """Benjamini-Hochberg adjusted p-values; None stays None and does not count as a test."""
+    known = [i for i, p in enumerate(p_values) if p is not None]
+    p = np.array([p_values[i] for i in known], dtype=float)
+    order = np.argsort(-p, kind="stable")
+    rank = len(p) - np.arange(len(p))
+    adjusted = np.minimum(np.minimum.accumulate(p[order] * len(p) / rank), 1.0)
+    out: list[float | None] = [None] * len(p_values)
+    for position, value in zip(order, adjusted, strict=True):
+        out[known[position]] = float(value)
+    return out
+
+
+class Groups:
+    """The groups of P prompts and the resamples drawn from them; arrays are ``(R, P)`` with NaN where a row has no
+    value for a prompt. A mean is over prompts, its spread over groups."""
+
+    def __init__(self, groups: Sequence[Hashable], seed: Sequence[int]) -> None:
+        order = {g: i for i, g in enumerate(dict.fromkeys(groups))}
+        self.index_P = np.array([order[g] for g in groups], dtype=np.int64)
+        self.n_prompts, self.n_groups = len(groups), len(order)
+        self._seed = list(seed)
+
+    @cached_property
+    def _counts(self) -> Floats:
+        """``(B, G)``: how often each group is drawn in each resample."""
+        rng = np.random.default_rng([*self._seed, 0])
+        share = np.full(self.n_groups, 1 / self.n_groups)
+        return rng.multinomial(self.n_groups, share, size=RESAMPLES).astype(float)
+
+    @cached_property
+    def _signs(self) -> NDArray[np.int8]:
+        """``(B, G)``: the sign of each group in each permutation."""
+        rng = np.random.default_rng([*self._seed, 1])
+        return 2 * rng.integers(0, 2, size=(FLIPS, self.n_groups), dtype=np.int8) - 1
+
+    def sums(self, values_RP: Floats) -> tuple[Floats, Floats]:
+        """``(G, R)`` sums of the values, and how many values there are, in each group."""
+        known = ~np.isnan(values_RP)
+        total, count = np.zeros((self.n_groups, len(values_RP))), np.zeros((self.n_groups, len(values_RP)))
+        np.add.at(total, self.index_P, np.where(known, values_RP, 0.0).T)
+        np.add.at(count, self.index_P, known.T.astype(float))
+        return total, count
+
+    def mean(self, values_RP: Floats) -> Floats:
+        """``(R,)`` means over the prompts that have a value; NaN where none has."""
+        return _ratio(np.nansum(values_RP, axis=1), (~np.isnan(values_RP)).sum(axis=1))
+
+    def standard_error(self, values_RP: Floats) -> Floats:
+        """``(R,)`` cluster-robust standard errors of the means (linearised ratio); NaN with fewer than two groups."""
+        total, count = self.sums(values_RP)
+        return np.sqrt(_variance(_moments(total, count), (count > 0).sum(axis=0)))
+
+    def rate_interval(self, values_RP: Floats) -> tuple[Floats, Floats]:
+        """``(R,)`` 95 % bounds of mean rates, values in [0, 1]. Wilson over groups where fewer than 5 groups have an
+        event or fewer than 5 lack one, and over prompts where each has its own group and a plain verdict."""
+        total, count = self.sums(values_RP)
+        held = count > 0
+        n_groups = held.sum(axis=0)
+        few = ((total > 0).sum(axis=0) < FEW) | ((held & (total < count)).sum(axis=0) < FEW)
+        plain = np.all(np.isnan(values_RP) | (values_RP == 0) | (values_RP == 1), axis=1) & np.all(count <= 1, axis=0)
+        low, high = self._bootstrap_t(total, count)
+        safe_low, safe_high = wilson(self.mean(values_RP), n_groups.astype(float))
+        replace = few | plain | ~(high > low)
+        return np.where(replace, safe_low, np.clip(low, 0, 1)), np.where(replace, safe_high, np.clip(high, 0, 1))
+
+    def difference_interval(self, values_RP: Floats) -> tuple[Floats, Floats]:
+        """``(R,)`` 95 % bounds of mean differences, values in [-1, 1]. Where fewer than 5 groups differ from zero: the
+        gains and the losses as two rates with Wilson's intervals, joined by the square-root rule (MOVER)."""
+        total, count = self.sums(values_RP)
+        low, high = self._bootstrap_t(total, count)
+        n = (count > 0).sum(axis=0).astype(float)
+        up, down = self.mean(np.maximum(values_RP, 0)), self.mean(np.maximum(-values_RP, 0))
+        (up_low, up_high), (down_low, down_high) = wilson(up, n), wilson(down, n)
+        safe_low = up - down - np.hypot(up - up_low, down_high - down)
+        safe_high = up - down + np.hypot(up_high - up, down - down_low)
+        replace = ((total != 0).sum(axis=0) < FEW) | ~(high > low)
+        return np.where(replace, safe_low, np.clip(low, -1, 1)), np.where(replace, safe_high, np.clip(high, -1, 1))
+
+    def relative_interval(self, values_RP: Floats, baseline_RP: Floats) -> tuple[Floats, Floats]:
+        """``(R,)`` 95 % percentile bounds of mean(values) / mean(baseline) - 1 (the same on any scale, the log's too),
+        both over the prompts where the two have a value. NaN where the baseline expects fewer than 10 events; where
+        fewer than 5 groups have an event of ``values``, the difference's bounds over the baseline."""
+        both = ~np.isnan(values_RP) & ~np.isnan(baseline_RP)
+        values, baseline = np.where(both, values_RP, np.nan), np.where(both, baseline_RP, np.nan)
+        top, _ = self.sums(values)
+        bottom, count = self.sums(baseline)
+        base = _ratio(bottom.sum(axis=0), count.sum(axis=0))
+        change = _ratio(self._counts @ top, self._counts @ bottom) - 1
+        low, high = _bounds(change)
+        lower, upper = self.difference_interval(values - baseline)
+        few = ((top > 0).sum(axis=0) < FEW) | ~(high > low)
+        low, high = np.where(few, _ratio(lower, base), low), np.where(few, _ratio(upper, base), high)
+        enough = bottom.sum(axis=0) >= MIN_EXPECTED - 1e-9
+        return np.where(enough, np.maximum(low, -1), np.nan), np.where(enough, high, np.nan)
+
+    def sign_flip_p(self, values_RP: Floats) -> Floats:
+        """``(R,)`` two-sided p-values of a mean difference of zero: the sums of whole groups change sign at random.
+        The smallest possible is 1e-4."""
+        total, _ = self.sums(values_RP)
+        seen = np.abs(total.sum(axis=0))
+        as_far = np.zeros(len(values_RP))
+        for start in range(0, FLIPS, 1000):  # in parts: the signs as floats would be eight times as large
+            drawn = np.abs(self._signs[start : start + 1000].astype(float) @ total)
+            as_far += (drawn >= seen * (1 - 1e-9)).sum(axis=0)
+        return np.asarray((1 + as_far) / (FLIPS + 1))
+
+    def _bootstrap_t(self, total: Floats, count: Floats) -> tuple[Floats, Floats]:
+        """Studentised bounds of sum(total) / sum(count); a resample without spread counts as infinitely far off."""
+        moments = _moments(total, count)
+        centre = _ratio(moments[0], moments[1])
+        spread = np.sqrt(_variance(moments, (count > 0).sum(axis=0)))
+        drawn = [self._counts @ m for m in _products(total, count)]
+        offset = _ratio(drawn[0], drawn[1]) - centre
+        error = np.sqrt(_variance(drawn, (count > 0).sum(axis=0)))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            t = np.where(error > 1e-9, offset / error, np.where(np.abs(offset) < 1e-12, 0.0, np.sign(offset) * np.inf))
+            low_t, high_t = _bounds(t)
+            return centre - high_t * spread, centre - low_t * spread
+
+
+def smallest_detectable(standard_error: Floats) -> Floats:
+    """The smallest true difference that a two-sided 5 % test finds with 80 % power, given its standard error."""
+    return np.asarray((Z95 + Z80) * standard_error)
+
+
+def _moments(total: Floats, count: Floats) -> list[Floats]:
+    return [m.sum(axis=0) for m in _products(total, count)]
+
+
+def _products(total: Floats, count: Floats) -> list[Floats]:
+    return [total, count, total**2, total * count, count**2]
+
+
+def _variance(moments: Sequence[Floats], n_groups: NDArray[np.int64]) -> Floats:
+    """Of the ratio total / count over groups, linearised: sum (t - ratio c)^2 / count^2, times G / (G - 1)."""
+    total, count, total2, cross, count2 = moments
+    ratio = _ratio(total, count)
+    squares = np.maximum(total2 - 2 * ratio * cross + ratio**2 * count2, 0.0)
+    return _ratio(squares, count**2) * _ratio(n_groups, n_groups - 1)
+
+
+def _bounds(drawn_BR: Floats) -> tuple[Floats, Floats]:
+    """The 2.5 % and 97.5 % order statistics of each column; NaN (a resample without values) sorts last."""
+    ranked = np.sort(drawn_BR, axis=0)
+    first = int(0.025 * (len(ranked) + 1)) - 1
+    return ranked[first], ranked[len(ranked) - 1 - first]
+
+
+def _ratio(top: NDArray[np.float64 | np.int64], bottom: NDArray[np.float64 | np.int64]) -> Floats:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.where(np.asarray(bottom) > 0, np.asarray(top) / bottom, np.nan), dtype=float)

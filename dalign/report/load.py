@@ -1,0 +1,179 @@
+"""Evaluation folders as arrays: one ``Cell`` a policy and benchmark, checked against itself, nothing skipped unsaid.
+
+A sample without a prompt, a verdict without a sample, a duplicate, a missing index or a tensor of another shape is an
+``ArtifactError``; an unfinished folder is left out with a note. Free of torch.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from dalign.errors import ArtifactError
+from dalign.files import read_json, read_records
+from dalign.records import Part, Prompt, Sample, Verdict
+from dalign.report.metrics import Bools, Floats
+from dalign.report.tensors import Oof, add_probe, load_scores
+from dalign.store import StageFolder
+
+ORDER = ("teacher", "base", "distill", "grpo")
+NOT_JUDGED = "not judged"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one judge found on one part: ``(P, N)`` labels ("" where it was not asked), reasons, and one array of right
+    and wrong a reading."""
+
+    judge: str
+    part: Part
+    label_PN: NDArray[np.str_]
+    reason_PN: NDArray[np.object_]
+    correct: dict[str, Bools]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One policy on one benchmark. ``truncated``, ``empty`` (no answer, though not cut off) and ``finished`` are
+    ``(P, N)`` and exclude each other; ``lengths_PN`` counts response tokens. ``scores`` maps a name to
+    ``(P, N, L + 1)`` or ``(P, N)``, NaN where a pair has none; empty for policies without an adapter."""
+
+    policy: str
+    benchmark: str
+    config: dict[str, Any]
+    versions: dict[str, Any]
+    prompts: tuple[Prompt, ...]
+    finished_PN: Bools
+    truncated_PN: Bools
+    empty_PN: Bools
+    lengths_PN: NDArray[np.int64]
+    scores: dict[str, Floats]
+    judged: tuple[Judged, ...]
+
+    @property
+    def n_layers(self) -> int | None:
+        """L, the number of blocks of the model; None without layered scores."""
+        return next((s.shape[2] - 1 for s in self.scores.values() if s.ndim == 3), None)
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """The finished cells of a run, in reading order, and notes on what was left out."""
+
+    folder: Path
+    cells: tuple[Cell, ...]
+    notes: tuple[str, ...]
+
+
+def load_run(run_folder: Path) -> LoadedRun:
+    """Everything under ``evaluate/``. Raises ``ArtifactError`` where nothing is finished or files do not agree."""
+    cells: list[Cell] = []
+    notes: list[str] = []
+    for policy in _policies(run_folder / "evaluate"):
+        oof = Oof.read(run_folder / "probe" / policy.name)
+        for folder in sorted(p for p in policy.iterdir() if p.is_dir()):
+            if not StageFolder(folder, config={}, results={}, inputs={}).finished:
+                notes.append(f"{policy.name} on {folder.name} is unfinished and left out: rerun the evaluation.")
+                continue
+            cell = load_cell(folder, policy.name)
+            note = add_probe(cell.scores, oof, cell.benchmark, [p.id for p in cell.prompts], cell.lengths_PN.shape[1])
+            notes += [note] if note else []
+            cells.append(cell)
+    if not cells:
+        raise ArtifactError(
+            f"{run_folder / 'evaluate'}: no finished evaluation; run evaluate.py run={run_folder.name} first"
+        )
+    return LoadedRun(run_folder, tuple(cells), tuple(notes))
+
+
+def _policies(folder: Path) -> list[Path]:
+    found = [p for p in folder.iterdir() if p.is_dir()] if folder.is_dir() else []
+    return sorted(found, key=lambda p: (ORDER.index(p.name) if p.name in ORDER else len(ORDER), p.name))
+
+
+def load_cell(folder: Path, policy: str) -> Cell:
+    """The cell of one finished folder ``evaluate/<policy>/<benchmark>``."""
+    prompts = tuple(read_records(folder / "prompts.parquet", Prompt))
+    row_of = {p.id: i for i, p in enumerate(prompts)}
+    if not prompts or len(row_of) != len(prompts):
+        raise ArtifactError(f"{folder / 'prompts.parquet'}: {len(prompts)} prompts, {len(row_of)} of them different")
+    grid = _grid(folder / "samples.parquet", read_records(folder / "samples.parquet", Sample), row_of, policy)
+    n = len(grid[0])
+    flags = np.array([[(s.finished, s.finish_reason == "length") for s in row] for row in grid], dtype=bool)
+    finished, truncated = flags[..., 0], flags[..., 1]
+    verdicts = read_records(folder / "verdicts.parquet", Verdict)
+    place = {s.id: (i, j) for i, row in enumerate(grid) for j, s in enumerate(row)}
+    return Cell(
+        policy=policy,
+        benchmark=folder.name,
+        config=_config(folder / "config.yaml"),
+        versions=read_json(folder / "versions.json"),
+        prompts=prompts,
+        finished_PN=finished,
+        truncated_PN=truncated,
+        empty_PN=~finished & ~truncated,
+        lengths_PN=np.array([[len(s.response_ids) for s in row] for row in grid], dtype=np.int64),
+        scores=load_scores(folder / "scores.safetensors", list(row_of), n),
+        judged=_judged(folder / "verdicts.parquet", verdicts, place, (len(prompts), n)),
+    )
+
+
+def _grid(path: Path, samples: Sequence[Sample], row_of: dict[str, int], policy: str) -> list[list[Sample]]:
+    """The samples as P rows of N, sample i of a prompt in column i."""
+    if doubles := [key for key, count in Counter((s.prompt_id, s.index) for s in samples).items() if count > 1]:
+        raise ArtifactError(
+            f"{path}: {len(doubles)} samples stand there twice, the first is (prompt, index) {doubles[0]}"
+        )
+    rows: list[dict[int, Sample]] = [{} for _ in row_of]
+    for sample in samples:
+        if sample.prompt_id not in row_of:
+            raise ArtifactError(f"{path}: sample {sample.id} has no prompt ({sample.prompt_id}) in prompts.parquet")
+        if sample.policy != policy:
+            raise ArtifactError(f"{path}: sample {sample.id} is of policy {sample.policy!r}, the folder of {policy!r}")
+        rows[row_of[sample.prompt_id]][sample.index] = sample
+    n = max(len(row) for row in rows)
+    for prompt_id, row in zip(row_of, rows, strict=True):
+        if n == 0 or sorted(row) != list(range(n)):
+            raise ArtifactError(f"{path}: prompt {prompt_id} has samples {sorted(row)}, others {n}; rerun evaluate.py")
+    return [[row[i] for i in range(n)] for row in rows]
+
+
+def _judged(
+    path: Path, verdicts: Sequence[Verdict], place: dict[str, tuple[int, int]], shape: tuple[int, int]
+) -> tuple[Judged, ...]:
+    """One ``Judged`` a judge and part; readings that a judge gave only at times are wrong where it did not."""
+    found: dict[tuple[str, Part], Judged] = {}
+    seen: set[tuple[str, str, Part]] = set()
+    for v in verdicts:
+        if v.sample_id not in place:
+            raise ArtifactError(f"{path}: verdict of {v.judge!r} on a sample that is not there ({v.sample_id})")
+        if (v.sample_id, v.judge, v.part) in seen:
+            raise ArtifactError(f"{path}: {v.judge!r} has two verdicts on the {v.part} of sample {v.sample_id}")
+        seen.add((v.sample_id, v.judge, v.part))
+        if (v.judge, v.part) not in found:
+            blank = np.full(shape, "", dtype="<U8"), np.full(shape, "", dtype=object)
+            found[v.judge, v.part] = Judged(v.judge, v.part, *blank, {})
+        one = found[v.judge, v.part]
+        one.label_PN[place[v.sample_id]] = v.label
+        one.reason_PN[place[v.sample_id]] = v.reason
+        for reading, right in v.correct.items():
+            one.correct.setdefault(reading, np.zeros(shape, dtype=bool))[place[v.sample_id]] = right
+    return tuple(found[key] for key in sorted(found))
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ArtifactError(f"{path}: not readable as YAML ({error})") from error
+    missing = [key for key in ("run", "seed", "model", "teacher", "sampler", "judges") if key not in (config or {})]
+    if missing:
+        raise ArtifactError(f"{path}: lacks {', '.join(missing)}; it is not the configuration of an evaluation")
+    return dict(config)

@@ -1,0 +1,114 @@
+"""The rows of results.json: each is one choice (selector, layer) measured by one judge on one set of prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+
+from dalign.report.intervals import adjust
+
+EXTRA = {"extra": True}
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row; fields as DESIGN.md names them, rates in [0, 1], None where a number would mean nothing.
+
+    ``value`` and ``difference`` are over the prompts with a verdict on what was chosen (``n_paired``), and ``baseline``
+    is ASR@1 over the same prompts, so that difference = value - baseline; ``n_unscored`` is the expected number of
+    prompts, of ``n_prompts``, whose chosen sample has no verdict, and the two ``value_if_unscored_*`` are over all
+    prompts, the unscored counted as the good outcome (safe) or the bad one (unsafe; wrong, for accuracy).
+    ``finished_rate``, ``truncated_rate`` and ``empty_rate`` are shares of all prompts. ``k`` is how many of the
+    ``n_samples`` of a prompt were at the selector's choice.
+
+    The fields marked extra go to results.csv alone. ``safe_finished`` is the share of all prompts whose chosen sample
+    is scored, good and finished; ``claim`` says gain, loss or nothing by the rule of ``claimed``.
+    """
+
+    run: str
+    model: str
+    teacher: str
+    policy: str
+    seed: int
+    world_version: int | None
+    benchmark: str
+    subset: str
+    metric: str
+    reading: str | None
+    judge: str
+    judged: str
+    protocol: str
+    selector: str
+    layer: int | None
+    layer_chosen_on: str | None
+    k: int
+    n_samples: int
+    n_prompts: int
+    n_paired: int
+    n_unscored: float
+    finished_rate: float
+    truncated_rate: float
+    empty_rate: float
+    value: float | None
+    ci_low: float | None
+    ci_high: float | None
+    value_if_unscored_safe: float
+    value_if_unscored_unsafe: float
+    baseline: float | None
+    difference: float | None
+    difference_ci_low: float | None
+    difference_ci_high: float | None
+    relative_change: float | None
+    relative_change_ci_low: float | None
+    relative_change_ci_high: float | None
+    p_value: float | None
+    p_adjusted: float | None = None
+    peeks: bool = field(default=False, metadata=EXTRA)
+    claim: str = field(default="", metadata=EXTRA)
+    safe_finished: float | None = field(default=None, metadata=EXTRA)
+    safe_finished_difference: float | None = field(default=None, metadata=EXTRA)
+    difference_from_finished: float | None = field(default=None, metadata=EXTRA)
+    smallest_detectable: float | None = field(default=None, metadata=EXTRA)
+    auroc_within_prompt: float | None = field(default=None, metadata=EXTRA)
+    auroc_prompts: int | None = field(default=None, metadata=EXTRA)
+    auroc_pooled: float | None = field(default=None, metadata=EXTRA)
+    n_groups: int | None = field(default=None, metadata=EXTRA)
+    judge_kind: str | None = field(default=None, metadata=EXTRA)
+
+    def to_json(self) -> dict[str, Any]:
+        """The row of results.json."""
+        return {name: getattr(self, name) for name in JSON_KEYS}
+
+
+JSON_KEYS = tuple(f.name for f in fields(Row) if not f.metadata.get("extra"))
+CSV_KEYS = tuple(f.name for f in fields(Row))
+
+
+def number(value: float | np.floating[Any]) -> float | None:
+    """A plain float, None for NaN and infinity: neither is ever written."""
+    return float(value) if np.isfinite(value) else None
+
+
+def finish(rows: Sequence[Row]) -> list[Row]:
+    """The rows with adjusted p-values (Benjamini-Hochberg over all that have a p-value) and claims."""
+    adjusted = adjust([row.p_value for row in rows])
+    rows = [replace(row, p_adjusted=p) for row, p in zip(rows, adjusted, strict=True)]
+    return [replace(row, claim=claimed(row)) for row in rows]
+
+
+def claimed(row: Row) -> str:
+    """``gain`` where the paired interval and the adjusted p-value (below 0.05) agree on it and safe-and-finished (right
+    and finished) does not fall; ``loss`` where the interval alone says so, since harm needs less proof; else empty.
+    Peeking rows claim nothing."""
+    low, high = row.difference_ci_low, row.difference_ci_high
+    if row.peeks or low is None or high is None:
+        return ""
+    better, worse = (low > 0, high < 0) if row.metric == "accuracy" else (high < 0, low > 0)
+    sure = row.p_adjusted is not None and row.p_adjusted < ALPHA
+    if better and sure and (row.safe_finished_difference or 0.0) >= -1e-12:
+        return "gain"
+    return "loss" if worse else ""

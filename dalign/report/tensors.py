@@ -1,0 +1,90 @@
+"""Score tensors of an evaluation, and a probe's out-of-fold scores, in the order of the cell's prompts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dalign.errors import ArtifactError
+from dalign.report.metrics import Floats
+
+
+@dataclass(frozen=True)
+class Oof:
+    """The file of a probe: ``<benchmark>/probe`` tensors ``(P, N, L + 1)`` of P(unsafe), each fold's by a probe that
+    never saw the fold's groups, hence one more layered score; empty where there is no probe."""
+
+    path: Path
+    tensors: dict[str, Floats]
+    prompt_ids: dict[str, list[str]]
+
+    @classmethod
+    def read(cls, folder: Path) -> Oof:
+        """The out-of-fold scores in a probe's folder."""
+        path = folder / "oof.safetensors"
+        if not path.exists() or not (folder / "manifest.json").exists():
+            return cls(path, {}, {})
+        tensors, meta = _read(path)
+        table = _json(path, meta, "benchmarks")
+        return cls(path, tensors, {name: list(entry["prompt_ids"]) for name, entry in table.items()})
+
+
+def load_scores(path: Path, prompt_ids: list[str], n: int) -> dict[str, Floats]:
+    """Each score by its bare name, rows in the order of ``prompt_ids``; empty where the policy has no adapter."""
+    if not path.exists():
+        return {}
+    tensors, meta = _read(path)
+    order = _order(path, _json(path, meta, "prompt_ids"), prompt_ids)
+    out: dict[str, Floats] = {}
+    for key, values in sorted(tensors.items()):
+        family, _, name = key.partition("/")
+        dims = {"layered": 3, "flat": 2}.get(family)
+        if dims is None or values.ndim != dims or values.shape[:2] != (len(order), n) or name in out:
+            raise ArtifactError(
+                f"{path}: tensor {key!r} of shape {values.shape} does not fit {len(order)} prompts x {n} samples"
+            )
+        out[name] = values[order].astype(np.float64)
+    if len({v.shape[2] for v in out.values() if v.ndim == 3}) > 1:
+        raise ArtifactError(f"{path}: layered scores of different depth")
+    return out
+
+
+def add_probe(scores: dict[str, Floats], oof: Oof, benchmark: str, prompt_ids: list[str], n: int) -> str:
+    """Adds the probe's scores to ``scores``; else returns a note why not, empty where the probe has none for it."""
+    values = oof.tensors.get(f"{benchmark}/probe")
+    if values is None:
+        return ""
+    ids = oof.prompt_ids.get(benchmark, [])
+    if sorted(ids) != sorted(prompt_ids) or values.ndim != 3 or values.shape[:2] != (len(prompt_ids), n):
+        return f"The probe's scores of {benchmark} are of other samples than the evaluation's: rerun stage=probe."
+    scores["probe"] = values[_order(oof.path, ids, prompt_ids)].astype(np.float64)
+    return ""
+
+
+def _read(path: Path) -> tuple[dict[str, Floats], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ArtifactError(f"{path}: not readable as safetensors ({error}); delete its folder to redo it") from error
+
+
+def _json(path: Path, meta: dict[str, str], key: str) -> Any:
+    try:
+        return json.loads(meta[key])
+    except (KeyError, json.JSONDecodeError) as error:
+        raise ArtifactError(f"{path}: metadata {key!r} is missing or not JSON; delete its folder to redo it") from error
+
+
+def _order(path: Path, found: Any, wanted: list[str]) -> list[int]:
+    """Where each wanted prompt stands in the file."""
+    if not isinstance(found, list) or sorted(found) != sorted(wanted):
+        raise ArtifactError(f"{path}: its prompts are not those of prompts.parquet; delete its folder to redo it")
+    place = {prompt_id: i for i, prompt_id in enumerate(found)}
+    return [place[prompt_id] for prompt_id in wanted]

@@ -1,0 +1,43 @@
+"""Writes ``report/`` of a run: results.json, results.csv and index.html, each all or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dalign.files import write_json, write_text
+from dalign.report.build import build_report
+from dalign.report.figures import draw_figures
+from dalign.report.html import page
+from dalign.report.tables import Report, csv_text
+from dalign.specs.sampling import SelectorSpec
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class ReportPaths:
+    """Where the report lies, and the report itself, for the screen."""
+
+    results_json: Path
+    results_csv: Path
+    index_html: Path
+    report: Report
+
+
+def write_report(
+    run_folder: Path, *, headline: SelectorSpec, seed: int, progress: Callable[[int, int], None] | None = None
+) -> ReportPaths:
+    """Reports a run's finished evaluations below ``run_folder/report``. The same folder and seed give the same bytes.
+
+    Raises ``ArtifactError`` where nothing is finished or files contradict one another, ``ConfigError`` for a headline
+    that the run has no score for. ``progress(done, total)`` is called after each policy and benchmark.
+    """
+    report = build_report(run_folder, headline=headline, seed=seed, progress=progress)
+    folder = run_folder / "report"
+    paths = ReportPaths(folder / "results.json", folder / "results.csv", folder / "index.html", report)
+    write_text(paths.index_html, page(report, draw_figures(report)))
+    write_text(paths.results_csv, csv_text(report.rows))
+    write_json(paths.results_json, {"schema": SCHEMA, "rows": [row.to_json() for row in report.rows]})
+    return paths

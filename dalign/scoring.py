@@ -1,0 +1,128 @@
+"""`dalign score FILE`: attribution and selection over responses that somebody sampled elsewhere.
+
+FILE is JSONL, one prompt a line: ``prompt`` (text) or ``prompt_ids``, and ``responses``, a list of texts or of
+``{"text" | "ids", "finished"}``. Out come the same rows with scores and the choice, in ``FILE.scores.jsonl``.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from dalign.attribute import Pair, score_pairs
+from dalign.errors import DataError
+from dalign.files import write_text
+from dalign.models import LoadedModel
+from dalign.policies import load_policy
+from dalign.specs.run import RunSpec
+from dalign.store import progress_bar
+from dalign.trial import headline, headline_layer
+from dalign.worker import quiet, set_threads
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One line of the file: a prompt's ids, its responses' ids, and which of them ended by themselves."""
+
+    prompt_ids: tuple[int, ...]
+    responses: tuple[tuple[int, ...], ...]
+    finished: tuple[bool, ...]
+
+
+def main(spec: RunSpec, path: Path) -> int:
+    """Scores the file and returns 0. Raises ``DataError`` naming file and line for what cannot be read."""
+    quiet()
+    set_threads(spec.trainer.threads)
+    lines = _lines(path)
+    loaded = load_policy(spec, "distill").loaded
+    rows = [_asked(loaded, row, f"{path}:{i}") for i, row in lines]
+    layer = headline_layer(spec.selector, loaded.n_layers)
+    out = []
+    with progress_bar(f"scores of {path.name}") as progress:
+        for done, row in enumerate(rows, 1):
+            out.append(_scored(spec, loaded, layer, row))
+            progress(done, len(rows))
+    target = path.with_name(f"{path.name}.scores.jsonl")
+    write_text(target, "".join(json.dumps(row, allow_nan=False) + "\n" for row in out))
+    none = sum(row["chosen"] is None for row in out)
+    Console().print(f"{len(out)} prompts scored, {none} without a choice (nothing finished and scored): {target}")
+    return 0
+
+
+def _scored(spec: RunSpec, loaded: LoadedModel, layer: int | None, row: Asked) -> dict[str, Any]:
+    from dalign.api import select
+
+    pairs = [Pair(row.prompt_ids, r, loaded.chat.end_id) for r in row.responses]
+    found = score_pairs(loaded, pairs, spec.attribution)
+    values = [headline(spec.selector, layer, f.layered, f.flat) for f in found]
+    eligible = [ok or not spec.selector.require_finished for ok in row.finished]
+    try:
+        chosen: int | None = select(values, finished=eligible, direction=spec.selector.direction)
+    except ValueError:
+        chosen = None
+    scores = [{"layered": dict(f.layered), "flat": dict(f.flat), "error": f.error} for f in found]
+    return {"chosen": chosen, "selector": spec.selector.name, "layer": layer, "scores": scores}
+
+
+def _lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not readable as UTF-8 text ({error})") from error
+    rows = []
+    for i, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path}:{i}: not JSON ({error}); one object a line is expected") from error
+        if not isinstance(row, dict):
+            raise DataError(
+                f"{path}:{i}: a {type(row).__name__}, where an object with prompt and responses is expected"
+            )
+        rows.append((i, row))
+    if not rows:
+        raise DataError(f"{path}: empty; expected lines with prompt and responses")
+    return rows
+
+
+def _asked(loaded: LoadedModel, row: dict[str, Any], where: str) -> Asked:
+    prompt, ids = row.get("prompt"), row.get("prompt_ids")
+    if isinstance(prompt, str) == (ids is not None):
+        raise DataError(f"{where}: needs either prompt (a string) or prompt_ids (a list of integers)")
+    responses = row.get("responses")
+    if not isinstance(responses, list) or not responses:
+        raise DataError(f"{where}: responses must be a list with at least one response")
+    asked = (
+        loaded.chat.user_ids(prompt, think=True)
+        if isinstance(prompt, str)
+        else _ids(ids, f"{where}: prompt_ids", loaded)
+    )
+    found = [_response(loaded, r, f"{where}: response {i}") for i, r in enumerate(responses)]
+    return Asked(asked, tuple(r for r, _ in found), tuple(ok for _, ok in found))
+
+
+def _response(loaded: LoadedModel, response: Any, where: str) -> tuple[tuple[int, ...], bool]:
+    if isinstance(response, str):
+        return loaded.chat.text_ids(response), bool(response.strip())
+    if not isinstance(response, dict) or not isinstance(response.get("finished", True), bool):
+        raise DataError(f"{where}: must be a text, or an object with text or ids, and finished (true or false)")
+    text, ids = response.get("text"), response.get("ids")
+    if isinstance(text, str) == (ids is not None):
+        raise DataError(f"{where}: needs either text or ids")
+    tokens = loaded.chat.text_ids(text) if isinstance(text, str) else _ids(ids, where, loaded)
+    return tokens, response.get("finished", True) and bool(tokens)
+
+
+def _ids(value: Any, where: str, loaded: LoadedModel) -> tuple[int, ...]:
+    whole = isinstance(value, list) and all(isinstance(i, int) and not isinstance(i, bool) for i in value)
+    if not whole or any(not 0 <= i < loaded.vocab for i in value):
+        raise DataError(f"{where}: must be a list of token ids from 0 to {loaded.vocab - 1}")
+    return tuple(value)

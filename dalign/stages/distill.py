@@ -1,0 +1,37 @@
+"""stage=distill: kept traces -> LoRA SFT of the student -> ``adapter/``, a plain PEFT folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dalign.files import read_records
+from dalign.layout import file_hash, stage_folder, traces_file
+from dalign.models import checkpoint_hash, resolve_source
+from dalign.prompts import read_traces
+from dalign.records import Trace
+from dalign.specs.run import RunSpec
+from dalign.specs.stage import DistillStage
+from dalign.store import StageFolder
+from dalign.train.fit import distill
+
+
+def run_distill(spec: RunSpec, stage: DistillStage) -> None:
+    """Trains the adapter of the run, or continues to. Raises ``ArtifactError`` without traces."""
+    source = traces_file(spec)
+    base = resolve_source(spec.model.id, spec.model.revision, paths=spec.paths, world_seed=spec.world_seed)
+    inputs = {"traces": file_hash(source), "base": checkpoint_hash(*base)}
+    if spec.inputs.adapter is not None:
+        folder, _, revision = spec.inputs.adapter.partition("@")
+        inputs["adapter"] = checkpoint_hash(folder, revision or None)
+    results = {"model": spec.model.results(), "stage": stage.results(), "seed": spec.seed}
+    config = spec.model_dump(mode="json")
+    with StageFolder(stage_folder(spec, "distill"), config=config, results=results, inputs=inputs) as stage_dir:
+        if stage_dir.finished:
+            return
+        outcome = distill(spec, _traces(source), stage_dir)
+        stage_dir.finish(outcome.files, **outcome.facts)
+
+
+def _traces(path: Path) -> list[Trace]:
+    """A stage's own Parquet, or a user's JSONL."""
+    return read_records(path, Trace) if path.suffix == ".parquet" else list(read_traces(path))

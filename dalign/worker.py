@@ -1,0 +1,99 @@
+"""One job in a process of its own: reads a resolved configuration, does the stage or evaluation, tells how it ended.
+
+A sweep's jobs share nothing this way: no distributed environment, no tracker run, no thread count leaks from one job to
+the next (Lightning and Hydra in one process trained on half the data in silence). Exit code 2 is for the user to mend,
+1 is a bug.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from dalign.errors import ConfigError, DalignError
+from dalign.specs.run import RunSpec
+from dalign.specs.stage import DistillStage, PretrainStage, ProbeStage, TracesStage
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one job and returns its exit code."""
+    parser = argparse.ArgumentParser(prog="dalign worker", description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--config", required=True, type=Path, help="the resolved configuration, JSON")
+    parser.add_argument("--verb", required=True, choices=["train", "evaluate"])
+    args = parser.parse_args(argv)
+    try:
+        spec = RunSpec.model_validate(json.loads(args.config.read_text(encoding="utf-8")))
+        run(spec, args.verb)
+    except DalignError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues where this one stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def run(spec: RunSpec, verb: str) -> None:
+    """Does what ``spec`` says in this process."""
+    quiet()
+    set_threads(spec.trainer.threads)
+    if verb == "evaluate":
+        from dalign.evaluator import evaluate
+
+        evaluate(spec)
+        return
+    _stage(spec)()
+
+
+def _stage(spec: RunSpec) -> Callable[[], None]:
+    """The stage's function, imported only now: each pulls in what it alone needs."""
+    stage = spec.stage
+    if isinstance(stage, TracesStage):
+        from dalign.stages.traces import run_traces
+
+        return lambda: run_traces(spec, stage)
+    if isinstance(stage, DistillStage):
+        from dalign.stages.distill import run_distill
+
+        return lambda: run_distill(spec, stage)
+    if isinstance(stage, ProbeStage):
+        from dalign.stages.probe import run_probe
+
+        return lambda: run_probe(spec, stage)
+    if isinstance(stage, PretrainStage):
+        from dalign.stages.pretrain import run_pretrain
+
+        return lambda: run_pretrain(spec)
+    raise ConfigError("stage: none is set; choose one of pretrain, traces, distill, probe")
+
+
+def set_threads(threads: int) -> None:
+    """Sets torch's threads; 0 takes every core this process may use."""
+    import torch
+
+    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+
+
+def quiet() -> None:
+    """Silences the libraries' own chatter; what a user should know, dalign says itself."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings(
+        "ignore", category=UserWarning, module=r"(lightning|torch|transformers|peft|bitsandbytes)\b"
+    )
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric", "bitsandbytes", "peft"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,223 @@
+"""The start-up check: every kind of fault, its message, all of them at once; and what passes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dalign.config import check
+from dalign.errors import ConfigError
+
+
+def problems(verb: str, *argv: str) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        check(verb, argv)  # type: ignore[arg-type]
+    return caught.value.problems
+
+
+def test_the_default_evaluation_is_the_embedded_world() -> None:
+    (spec,) = check("evaluate", [])
+    assert (spec.run, spec.model.id, spec.stage) == ("toy", "toy", None)
+    assert all(benchmark.format == "toy" for benchmark in spec.benchmark.values())
+
+
+def test_a_model_brings_its_own_numbers_and_the_paper_has_the_rest() -> None:
+    (toy,) = check("train", ["stage=distill"])
+    (other,) = check("train", ["stage=distill", "model=hf", "model.id=some/model"])
+    assert toy.stage is not None
+    assert other.stage is not None
+    assert (toy.stage.batch, toy.sampler.max_new_tokens) == (32, 128)  # type: ignore[union-attr]
+    assert (other.stage.lr, other.stage.batch, other.sampler.max_new_tokens) == (1.41e-5, 16, 2048)  # type: ignore[union-attr]
+
+
+def test_fields_that_a_yaml_leaves_out_can_be_set() -> None:
+    (spec,) = check("evaluate", ["model.base=some/model", "benchmark.toy_dan.row_id=x"])
+    assert (spec.model.base, spec.benchmark["toy_dan"].row_id) == ("some/model", "x")
+
+
+def test_a_number_is_text_where_text_is_wanted() -> None:
+    (spec,) = check("evaluate", ["run=007", "model.revision=1e5"])
+    assert (spec.run, spec.model.revision) == ("007", "1e5")
+
+
+def test_missing_quotes_are_put_around_a_value_with_an_equals_sign() -> None:
+    (spec,) = check("evaluate", ["run=a/model.lora.r=8,seed=1"])
+    assert spec.run == "a/model.lora.r=8,seed=1"
+
+
+def test_a_list_of_benchmarks_replaces_the_list() -> None:
+    (spec,) = check("evaluate", ["benchmark=[toy_dan,toy_mmlu]", "policies=[base]", "limit=3"])
+    assert (list(spec.benchmark), spec.policies, spec.limit) == (["toy_dan", "toy_mmlu"], ("base",), 3)
+
+
+def test_a_judge_is_chosen_by_role() -> None:
+    (spec,) = check("evaluate", ["judge@judges.refusal=phrases", "~judge@judges.harm_truth"])
+    assert spec.judges["refusal"].kind == "phrases"
+    assert "harm_truth" not in spec.judges
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("model=toi", "model=toi: the group 'model' has no entry 'toi'; did you mean 'toy'?"),
+        ("stage=grpoo", "the group 'stage' has no entry 'grpoo'"),
+        ("model.lora.r=eight", "model.lora.r=eight: a whole number is expected"),
+        ("model.lora.r=0", "model.lora.r=0: must be greater than 0"),
+        ("model.lora.r=true", "model.lora.r=true: a number is expected"),
+        ("model.lora.rr=8", "model.lora.rr=8: unknown key 'rr'; did you mean 'r'?"),
+        ("modle.lora.r=8", "unknown key 'modle'; did you mean 'model'?"),
+        ("+model.zzz=1", "model.zzz=1: unknown key 'zzz'"),
+        ("model.dtype=bfloat61", "model.dtype=bfloat61: did you mean 'bfloat16'?"),
+        (
+            "model.lora.targets=linear",
+            "model.lora.targets=linear: a list is expected, as in model.lora.targets=[a,b], or",
+        ),
+        ("model.think.close=<think>", "think.open and think.close must be two different"),
+        ("model=null", "model=null: a group cannot be null"),
+        ("model.lora=5", "model.lora=5: a node stands here, not a value"),
+        ("sampler.engine=replay", "a node stands here, not a value; choose an entry by sampler/engine=NAME"),
+        ("sampler/engine=replay", "sampler.engine.path is not set (???): give sampler.engine.path=VALUE"),
+        ("benchmark=[]", "benchmark=[]: the list is empty; name at least one of"),
+        ("benchmark=[toy_dan,toy_don]", "has no entry 'toy_don'; did you mean 'toy_dan'?"),
+        ("+benchmark.mine.path=x", "benchmark.mine holds only path and has no _target_"),
+        ("model._target_=os.system", "model._target_=os.system: only classes within dalign. may be named here"),
+        ("model._target_=dalign.specs.model.ModelSpek", "did you mean 'dalign.specs.model.ModelSpec'?"),
+        ("policies=[base,distil]", "there is no policy 'distil'; did you mean 'distill'?"),
+        ("policies=[]", "policies=[]: the list is empty"),
+        ("policies=distill", "policies=distill: a list is expected, as in policies=[a,b]"),
+        ("judge@judges.harmm=phrases", "Did you mean to override one of"),
+        ("~judge@judges.refusal", "benchmark.toy_xstest: asks for a judge of refusal, and there is none"),
+        ("+judge@judges.harn_second=phrases", "judges.harn_second: begins with no role"),
+        ("seed=0,1", "seed=0,1: several values are a sweep, which needs -m"),
+        ("x=[1", "x=[1: not readable as key=value"),
+        ("=1", "=1: not readable as key=value (the key is missing)"),
+        ("stage=distill", "stage=distill: an evaluation has no stage"),
+        ("model.id=nowhere/a/folder", "model.id=nowhere/a/folder: no such file or folder"),
+        ("model.id=nowhere.gguf", "model.id=nowhere.gguf: no such file or folder"),
+        ("inputs.traces=nowhere.jsonl", "inputs.traces=nowhere.jsonl: no such file"),
+        ("inputs.adapter=runs/nowhere/distill/adapter", "no such folder; mend it, or give HUB_ID@REVISION"),
+        ("benchmark.toy_dan.format=csv", "benchmark.toy_dan: has neither a path nor a hub id"),
+        (
+            "selector.score=similarty",
+            "selector.score=similarty: attribution does not compute it; did you mean 'similarity'?",
+        ),
+        ("attribution=similarity selector=kl", "selector.score=kl: attribution does not compute it"),
+        ("selector=kl selector.layer=3", "selector.layer=3: the score 'kl' has no layers"),
+        ("model.name=${oc.env:HOME}", "would write the variable's value into saved configurations"),
+        ("run=${nowhere}", "run=${nowhere}: cannot be resolved"),
+        ("run=../up", "run=../up: letters, digits and ._=,+- are allowed"),
+    ],
+)
+def test_a_fault_is_told_with_key_value_and_remedy(override: str, told: str) -> None:
+    (only,) = problems("evaluate", *override.split(" "))
+    assert told in only
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ([], "stage is not set: give one of stage=distill"),
+        (["stage=distil"], "the group 'stage' has no entry 'distil'; did you mean 'distill'?"),
+        (["stage.lr=1"], "stage holds only lr and has no _target_: choose an entry by stage=NAME"),
+        (["stage=distill", "stage.filter=1"], "unknown key 'filter'"),
+        (
+            ["stage=traces", "judge@judges.harm=toy_truth"],
+            "judges.harm=toy_truth: this judge knows what no filter may know",
+        ),
+        (["stage=probe", "stage.judge=harm_truth"], "this judge knows what no probe may know"),
+        (["stage=probe", "stage.judge=harmm"], "stage.judge=harmm: no such key of judges; did you mean 'harm'?"),
+        (["stage=probe", "stage.policy=base"], "stage.policy=base: not a policy with a base"),
+        (["stage=probe", "benchmark=[toy_mmlu]"], "benchmark: none asks for a harm judge"),
+        (["stage=traces", "teacher=ready_made"], "dataset=toy: has no ready-made traces"),
+        (["stage=traces", "teacher.id=null"], "teacher.id is not set"),
+        (["stage=traces", "dataset=local"], "dataset.path is not set (???)"),
+    ],
+)
+def test_a_stage_tells_what_it_lacks(overrides: list[str], told: str) -> None:
+    (only,) = problems("train", *overrides)
+    assert told in only
+
+
+def test_all_faults_are_told_at_once_of_every_kind() -> None:
+    found = problems(
+        "evaluate",
+        "model=toi",
+        "model.lora.r=eight",
+        "seed=-1",
+        "benchmark.toy_dan.kidn=harmful",
+        "inputs.probe=nowhere",
+    )
+    begins = [text.partition(":")[0] for text in found]
+    assert begins == [
+        "model=toi",
+        "seed=-1",
+        "model.lora.r=eight",
+        "benchmark.toy_dan.kidn=harmful",
+        "inputs.probe=nowhere",
+    ]
+
+
+def test_what_follows_from_a_fault_is_not_told_beside_it() -> None:
+    assert len(problems("train", "stage=distil", "stage.lr=1e-4")) == 1
+
+
+def test_an_unset_value_does_not_hide_a_missing_file() -> None:
+    found = problems("evaluate", "model=hf", "inputs.traces=nowhere.jsonl")
+    assert [text.split(" ")[0] for text in found] == ["model.id", "inputs.traces=nowhere.jsonl:"]
+
+
+def test_a_missing_benchmark_file_is_told_and_a_present_one_found_below_paths_data(tmp_path: Path) -> None:
+    argv = [
+        "benchmark=[strongreject]",
+        "judge@judges.harm=phrases",
+        "~judge@judges.harm_truth",
+        f"paths.data={tmp_path}",
+    ]
+    (only,) = problems("evaluate", *argv)
+    assert only.startswith("benchmark.strongreject.path=strongreject/strongreject_dataset.csv: no such file")
+    file = tmp_path / "strongreject" / "strongreject_dataset.csv"
+    file.parent.mkdir()
+    file.touch()
+    assert check("evaluate", argv)[0].benchmark["strongreject"].expected_rows == 313
+
+
+def test_the_worlds_judges_do_not_judge_other_prompts(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").touch()
+    found = problems("evaluate", "benchmark=[strongreject]", f"benchmark.strongreject.path={tmp_path / 'x.csv'}")
+    assert [text.partition(" knows")[0] for text in found] == [
+        "benchmark.strongreject: judges.harm=toy_guard",
+        "benchmark.strongreject: judges.harm_truth=toy_truth",
+    ]
+
+
+def test_a_folder_without_a_config_is_no_model(tmp_path: Path) -> None:
+    (only,) = problems("evaluate", f"model.id={tmp_path}")
+    assert "the folder has no config.json" in only
+    (tmp_path / "config.json").touch()
+    assert check("evaluate", [f"model.id={tmp_path}"])[0].model.id == str(tmp_path)
+
+
+def test_users_add_entries_by_a_folder_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "benchmark").mkdir()
+    text = "# @package benchmark.mine\n_target_: dalign.specs.data.BenchmarkSpec\nname: mine\nformat: toy\nkind: math\n"
+    (tmp_path / "benchmark" / "mine.yaml").write_text(text + "roles: [answers]\n")
+    (spec,) = check("evaluate", [f"--config-dir={tmp_path}", "benchmark=[mine]"])
+    assert list(spec.benchmark) == ["mine"]
+
+
+@pytest.mark.parametrize("option", ["--experimental-rerun=x.pickle", "--config-path=elsewhere", "--config-dir=nowhere"])
+def test_options_that_execute_or_replace_are_refused(option: str) -> None:
+    (only,) = problems("evaluate", option)
+    assert only.startswith(option)
+
+
+def test_no_heavy_package_is_imported() -> None:
+    code = (
+        "import sys, dalign.cli\nfrom dalign.config import check\ncheck('train', ['stage=traces'])\n"
+        "print(sorted({'torch', 'transformers', 'lightning', 'peft', 'pyarrow'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from dalign.drawing import draw_samples
 from dalign.files import read_records, write_records
-from dalign.layout import stage_folder
+from dalign.layout import ADAPTER_POLICIES, stage_folder
 from dalign.policies import Policy, policy_inputs
 from dalign.prompts import load_benchmark
 from dalign.records import Part, Prompt, Sample, Scores, Verdict, digest
@@ -107,14 +107,22 @@ class Cell:
         write_records(self.path / "samples.parquet", rows)
         log.remove()
 
-    def score(self, progress: Progress | None = None) -> None:
-        """Scores the samples that have none, where the policy has a base to be attributed to."""
+    def unscored(self) -> list[Sample]:
+        """The samples that lack scores, where the policy has a base to be attributed to."""
+        if self.name not in ADAPTER_POLICIES:
+            return []
         samples = self.samples()
         path = self.path / "scores.safetensors"
         old = read_scores(path, samples) if path.exists() else {}
-        todo = [s for s in samples if s.id not in old]
-        if not todo or not self.policy().attributable:
+        return [s for s in samples if s.id not in old]
+
+    def score(self, progress: Progress | None = None) -> None:
+        """Scores the samples that have none, and writes the scores of all."""
+        todo, samples = self.unscored(), self.samples()
+        if not todo:
             return
+        path = self.path / "scores.safetensors"
+        old = read_scores(path, samples) if path.exists() else {}
         log = self.stage.chunk_log("scores", Scores)
         size = self.spec.sampler.chunk * SAMPLES_STEP
         chunks = {f"{i:05d}": todo[i : i + size] for i in range(0, len(todo), size)}
@@ -128,14 +136,10 @@ class Cell:
         from dalign.judge import JudgeItem
 
         prompts = {p.id: p for p in self.prompts}
-
-        def item(s: Sample) -> JudgeItem:
-            return JudgeItem(s.id, prompts[s.prompt_id], s.reasoning, s.answer, s.finish_reason, s.closed)
-
         work: dict[str, Callable[[], Sequence[Verdict]]] = {}
         for (key, part), rows in self.unjudged().items():
             for start in range(0, len(rows), JUDGE_CHUNK):
-                items = [item(s) for s in rows[start : start + JUDGE_CHUNK]]
+                items = [JudgeItem.of(s, prompts[s.prompt_id]) for s in rows[start : start + JUDGE_CHUNK]]
                 work[f"{key}/{part}/{start:06d}"] = partial(judges[key].judge, items, part)
         if not work:
             return

@@ -128,10 +128,11 @@ def _report(argv: Sequence[str]) -> int:
     words = [*asked.runs, *asked.overrides]
     spec = _one_spec([word for word in words if "=" in word and not Path(word).exists()])
     folders = [_run_folder(word, spec) for word in words if "=" not in word or Path(word).exists()]
-    from dalign.report import write_report
+    from dalign.report import print_summary, write_report
 
     for folder in folders:
-        write_report(folder, headline=spec.selector, seed=spec.seed)
+        paths = write_report(folder, headline=spec.selector, seed=spec.seed)
+        print_summary(paths.report, paths.index_html)
     return 0
 
 

@@ -56,9 +56,11 @@ def open_cells(spec: RunSpec, name: str) -> Iterator[list[Cell]]:
 
 def write_report_of(spec: RunSpec) -> None:
     """The report of the run's finished cells, its table on screen."""
-    from dalign.report import write_report
+    from dalign.report import print_summary, write_report
 
-    write_report(run_folder(spec), headline=spec.selector, seed=spec.seed)
+    with progress_bar("report") as progress:
+        paths = write_report(run_folder(spec), headline=spec.selector, seed=spec.seed, progress=progress)
+    print_summary(paths.report, paths.index_html)
 
 
 def _sample_and_score(cell: Cell) -> None:
@@ -67,8 +69,9 @@ def _sample_and_score(cell: Cell) -> None:
         with progress_bar(f"{label}: samples") as progress:
             cell.draw(progress)
         _tell_overlong(cell)
-    with progress_bar(f"{label}: scores") as progress:
-        cell.score(progress)
+    if cell.unscored():
+        with progress_bar(f"{label}: scores") as progress:
+            cell.score(progress)
 
 
 def _judge(spec: RunSpec, cells: Sequence[Cell]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dalign.errors import ConfigError, ModelError, did_you_mean
+from dalign.errors import ConfigError, did_you_mean
 from dalign.layout import ADAPTER_POLICIES, POLICIES, adapter_of
 from dalign.models import LoadedModel, checkpoint_hash, load_model, resolve_source
 from dalign.records import Prompt, digest
@@ -16,13 +16,12 @@ from dalign.specs.stage import TeacherSpec
 
 @dataclass(frozen=True)
 class Policy:
-    """A model that answers prompts. ``attributable`` says that there is a base to attribute its answers to."""
+    """A model that answers prompts."""
 
     name: str
     loaded: LoadedModel
     think: bool
     ask: Callable[[Prompt], tuple[int, ...]]
-    attributable: bool
 
 
 def load_policy(spec: RunSpec, name: str) -> Policy:
@@ -34,7 +33,7 @@ def load_policy(spec: RunSpec, name: str) -> Policy:
     adapted = name in ADAPTER_POLICIES
     adapter = adapter_of(spec, name) if adapted else None
     loaded = load_model(spec.model, adapter=adapter, paths=spec.paths, world_seed=spec.world_seed)
-    return Policy(name, loaded, adapted, lambda p: loaded.chat.user_ids(p.text, think=adapted), attributable=adapted)
+    return Policy(name, loaded, adapted, lambda p: loaded.chat.user_ids(p.text, think=adapted))
 
 
 def teacher_model(spec: RunSpec) -> LoadedModel:
@@ -91,13 +90,4 @@ def _teacher(spec: RunSpec) -> Policy:
     def ask(prompt: Prompt) -> tuple[int, ...]:
         return loaded.chat.prompt_ids(teacher_messages(teacher, prompt, world_seed=spec.world_seed), think=True)
 
-    return Policy("teacher", loaded, True, ask, attributable=False)
-
-
-def second_model_note(loaded: LoadedModel) -> str | None:
-    """What a report says where attribution holds two models in memory."""
-    if loaded.second is None:
-        return None
-    if loaded.spec.base is None:
-        raise ModelError("a second model is loaded that no configuration names")
-    return f"attributed to a second checkpoint, {loaded.spec.base}: two models in memory"
+    return Policy("teacher", loaded, True, ask)

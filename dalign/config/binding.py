@@ -48,14 +48,13 @@ def bind_leniently(cfg: DictConfig) -> tuple[RunSpec | None, list[Problem]]:
 
 def _plain(cfg: DictConfig) -> tuple[dict[str, Any], list[Problem]]:
     problems = []
+    for key, text in _texts(OmegaConf.to_container(cfg), ""):
+        if fault := _interpolation_fault(cfg, key, text):
+            problems.append(fault)
+            OmegaConf.update(cfg, key, _STAND_IN)
     for key in sorted(OmegaConf.missing_keys(cfg)):
         problems.append(Problem(key, f"{key} is not set (???): give {key}=VALUE"))
         OmegaConf.update(cfg, key, _STAND_IN)
-    for key, text in _texts(OmegaConf.to_container(cfg), ""):
-        fault = _interpolation_fault(cfg, key, text)
-        if fault:
-            problems.append(fault)
-            OmegaConf.update(cfg, key, _STAND_IN)
     return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True)), problems
 
 

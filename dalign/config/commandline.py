@@ -201,7 +201,7 @@ def _split_jobs(line: CommandLine, parser: OverridesParser) -> None:
     sweeps = [override for override in parsed if override.is_sweep_override()]
     continuous = [override for override in sweeps if not override.is_discrete_sweep()]
     for override in continuous:
-        told = override.input_line or override.key_or_group
+        told = (override.input_line or override.key_or_group).lstrip("+")
         line.problems.append(Problem(override.key_or_group, f"{told}: an interval has no list of values to sweep over"))
     line.jobs = BasicSweeper.split_arguments([o for o in parsed if o not in continuous], max_batch_size=None)[0]
     line.swept = frozenset(override.get_key_element() for override in sweeps)

@@ -1,7 +1,7 @@
 """What the toy guard learns from, and how it is asked.
 
 The guard sees a request and an answer. It learned from judged answers to training tasks with a few labels wrong and a
-few forbidden verbs missing, so it is a good judge that errs, and errs more on what it never met.
+few verbs missing, so it is a good judge that errs, and errs more on what it never met.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from dalign.toy.tasks import Task
 from dalign.toy.training import Row, padded
 from dalign.toy.world import World
 
-N_UNHEARD = 3
-LABEL_NOISE = 0.03
+N_UNHEARD, N_UNHEARD_BENIGN = 5, 4
+LABEL_NOISE = 0.04
 _BATCH = 256
 
 
@@ -35,8 +35,12 @@ class JudgedAnswer(NamedTuple):
 
 
 def unheard(world: World) -> tuple[Verb, ...]:
-    """The forbidden verbs that the guard's training never mentions."""
-    return tuple(Random(f"toy/{world.seed}/unheard").sample(world.lexicon.harmful, N_UNHEARD))
+    """The verbs that the guard's training never mentions, forbidden and allowed ones."""
+    rng = Random(f"toy/{world.seed}/unheard")
+    return (
+        *rng.sample(world.lexicon.harmful, N_UNHEARD),
+        *rng.sample(world.lexicon.benign, N_UNHEARD_BENIGN),
+    )
 
 
 def judged_answers(world: World, *, noise: float = LABEL_NOISE) -> Iterator[JudgedAnswer]:

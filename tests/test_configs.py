@@ -1,0 +1,182 @@
+"""Every YAML composes and passes the check, so does every command line that the documents show, also from a wheel."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dalign.cli import COMMANDS
+from dalign.config import check, config_dir
+from dalign.demo import STEPS
+from dalign.specs.run import RunSpec
+
+ROOT = Path(__file__).parents[1]
+CONF = config_dir()
+# One entry of each is taken at a time; what an entry needs beside its name stands in NEEDS.
+GROUPS = ("model", "teacher", "dataset", "sampler", "sampler/engine", "selector", "trainer", "logger")
+NEEDS = {
+    "model=hf": ["model.id=owner/name"],
+    "dataset=local": ["dataset.path=FILE"],
+    "sampler/engine=replay": ["sampler.engine.path=FILE"],
+}
+# Files that an entry of the first group takes in for the entry of the second that they are named after.
+NAMED_AFTER = {"sampler/by_model": "model", "stage/distill_by_model": "model", "stage/traces_by_teacher": "teacher"}
+STUDIES = ("experiment", "debug")
+NO_TOY_JUDGES = ["judge@judges.harm=phrases", "judge@judges.refusal=phrases", "~judge@judges.harm_truth"]
+STAGES = ("traces", "distill", "probe", "pretrain")
+PLACEHOLDERS = {"DATA": "data", "ORG/MODEL": "owner/name", "MODEL": "owner/name"}
+COMMAND = re.compile(r"(?:python (?P<script>train|evaluate)\.py|dalign (?P<name>[a-z]+))\b(?P<rest>.*)")
+
+
+def entries(group: str) -> list[str]:
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with ``data/`` laid out like the benchmarks' files, all empty: only presence is checked."""
+    for group in ("benchmark", "dataset"):
+        for file in (CONF / group).glob("*.yaml"):
+            path = yaml.safe_load(file.read_text(encoding="utf-8")).get("path")
+            if path and path != "???":
+                (tmp_path / "data" / path).parent.mkdir(parents=True, exist_ok=True)
+                (tmp_path / "data" / path).touch()
+    for name in ("FILE", "TRACES"):
+        (tmp_path / name).touch()
+    (tmp_path / "ADAPTER").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def one(verb: str, *argv: str) -> RunSpec:
+    (spec,) = check(verb, argv)  # type: ignore[arg-type]
+    return spec
+
+
+@pytest.mark.parametrize("turn", range(max(len(entries(group)) for group in GROUPS)))
+def test_every_entry_of_a_group_passes(turn: int) -> None:
+    chosen = [f"{group}={names[turn % len(names)]}" for group in GROUPS if (names := entries(group))]
+    needed = [extra for choice in chosen for extra in NEEDS.get(choice, [])]
+    spec = one("evaluate", *chosen, *needed)
+    names = [spec.model.name, spec.teacher.name, spec.dataset.name, spec.sampler.name, spec.sampler.engine.kind]
+    names += [spec.selector.name, spec.trainer.name, spec.logger.name]
+    assert names == [choice.partition("=")[2] for choice in chosen]
+
+
+def test_every_benchmark_judge_and_attribution_passes() -> None:
+    spec = one("evaluate", f"benchmark=[{','.join(entries('benchmark'))}]", *NO_TOY_JUDGES)
+    assert sorted(benchmark.name for benchmark in spec.benchmark.values()) == entries("benchmark")
+    judges = [f"+judge@judges.answers_{name.replace('_', '-')}={name}" for name in entries("judge")]
+    assert {judge.name for judge in one("evaluate", *judges).judges.values()} >= set(entries("judge"))
+    for name in entries("attribution"):
+        assert one("evaluate", f"attribution={name}").attribution.name == name
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("study", [None, *(f"{group}={name}" for group in STUDIES for name in entries(group))])
+def test_every_stage_passes_in_every_study(stage: str, study: str | None) -> None:
+    spec = one("train", f"stage={stage}", *([study] if study else []))
+    assert spec.stage is not None
+    assert spec.stage.name == stage
+
+
+def test_no_file_is_left_out_here() -> None:
+    assert sorted(STAGES) == entries("stage")
+    covered = {*GROUPS, *NAMED_AFTER, *STUDIES, "attribution", "benchmark", "judge", "stage", "."}
+    found = {file.parent.relative_to(CONF).as_posix() for file in CONF.rglob("*.yaml")}
+    assert found == covered
+    for group, other in NAMED_AFTER.items():
+        assert set(entries(group)) <= set(entries(other)), group
+
+
+@pytest.mark.parametrize("group", ["model", "teacher"])
+def test_hub_models_are_pinned_to_a_commit(group: str) -> None:
+    nodes = [yaml.safe_load((CONF / group / f"{name}.yaml").read_text(encoding="utf-8")) for name in entries(group)]
+    named = {node["id"]: node["revision"] for node in nodes if node.get("id") not in (None, "toy", "???")}
+    assert len(named) >= 7
+    assert [name for name, commit in named.items() if not re.fullmatch(r"[0-9a-f]{40}", commit or "")] == []
+
+
+def test_the_papers_settings() -> None:
+    spec = one("train", "experiment=paper_sft", "stage=distill")
+    lora, stage, sampler = spec.model.lora, spec.stage, spec.sampler
+    assert stage is not None
+    assert stage.name == "distill"
+    assert (lora.r, lora.alpha, lora.dropout) == (32, 64, 0.05)
+    assert (lora.targets, lora.modules_to_save) == (("q_proj", "v_proj"), ("lm_head",))
+    assert (stage.lr, stage.batch, stage.epochs, stage.max_length, stage.max_steps) == (1.41e-5, 16, 3, 2048, None)
+    assert (sampler.n, sampler.temperature, sampler.top_p, sampler.repetition_penalty) == (8, 0.7, 1.0, 1.0)
+    assert (sampler.max_new_tokens, spec.model.dtype) == (2048, "bfloat16")
+
+
+def documented() -> Iterator[tuple[str, str]]:
+    """(place, command) of every command line in a code block of the documents, and of each study's header."""
+    for file in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+        for block in re.findall(r"^```\w*\n(.*?)^```", file.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                text = line.strip().removeprefix("$ ")
+                if COMMAND.match(text) and not re.search(r"\.\.\.|…|<", text):
+                    yield file.name, text
+    for group in STUDIES:
+        for name in entries(group):
+            header = (CONF / group / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[1]
+            yield f"{group}/{name}", header.removeprefix("# ")
+    yield from (("demo", f"dalign {shlex.join(words)}") for _, words in STEPS)
+
+
+@pytest.mark.parametrize(("where", "command"), [pytest.param(*found, id=found[1]) for found in documented()])
+def test_every_documented_command_line_passes(where: str, command: str) -> None:
+    found = COMMAND.match(command)
+    assert found is not None, f"{where}: a header must begin with its command"
+    name = found["script"] or found["name"]
+    words = [_filled(word) for word in shlex.split(found["rest"], comments=True)]
+    assert name in COMMANDS
+    verb = name if name in ("train", "evaluate") else "evaluate"
+    overrides = [word for word in words if "=" in word or word.startswith(("-", "~"))]
+    assert len(words) - len(overrides) == {"score": 1, "try": 1}.get(name, 0) or name == "report"
+    assert check(verb, overrides)  # type: ignore[arg-type]
+
+
+def _filled(word: str) -> str:
+    for name, value in PLACEHOLDERS.items():
+        word = re.sub(rf"(?<![\w/]){name}\b", value, word)
+    return word
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel's files, unpacked in a folder away from the checkout."""
+    out = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True, text=True)
+    (wheel,) = out.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(out / "site")
+    return out / "site"
+
+
+def test_a_wheel_holds_the_configuration_and_finds_it_from_any_folder(installed: Path, place: Path) -> None:
+    packed = installed / "dalign" / "_conf"
+    files = sorted(file.relative_to(CONF) for file in CONF.rglob("*.yaml"))
+    assert sorted(file.relative_to(packed) for file in packed.rglob("*.yaml")) == files
+    assert all((packed / file).read_bytes() == (CONF / file).read_bytes() for file in files)
+    code = (
+        "from dalign.cli import main; from dalign.config import check, config_dir\n"
+        "print(config_dir(), check('train', ['stage=traces'])[0].teacher.id)\n"
+        "raise SystemExit(main(['train', '--cfg', 'job', 'model.lora.r=3']))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=place, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith(f"{packed} toy\n")
+    assert "r: 3" in done.stdout

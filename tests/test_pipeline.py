@@ -1,0 +1,136 @@
+"""The whole way, small, on the embedded world; and each stage killed once by SIGKILL and run again.
+
+The stages build on one another, so the tests of this file share two runs: ``calm`` is left alone, ``killed`` is not.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from pipeline import DISTILL, committed, final_files, run, run_and_kill
+
+from dalign.errors import ArtifactError
+from dalign.files import read_records
+from dalign.records import Sample, Trace, Verdict
+from dalign.scores_file import read_scores
+
+HARM = "benchmark=[toy_dan,toy_xstest]"
+
+
+class Runs(NamedTuple):
+    calm: Path
+    killed: Path
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    base = tmp_path_factory.mktemp("runs")
+    return Runs(base / "calm", base / "killed")
+
+
+def both(runs: Runs, verb: str, *overrides: str, when: Callable[[], bool]) -> None:
+    """The job left alone, and the job killed and rerun."""
+    run(verb, runs.calm, *overrides)
+    run_and_kill(verb, runs.killed, *overrides, when=when)
+    run(verb, runs.killed, *overrides)
+
+
+def test_1_traces(runs: Runs) -> None:
+    folder = runs.killed / "small" / "traces"
+    both(runs, "train", "stage=traces", when=lambda: committed(folder / "drawn.jsonl"))
+    assert final_files(folder) == final_files(runs.calm / "small" / "traces")
+    traces = read_records(folder / "traces.parquet", Trace)
+    assert len(traces) == 12
+    assert len({t.id for t in traces}) == 12
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["kept"] + summary["dropped"] == 12
+    assert summary["judge"] == "toy_guard"
+
+
+def test_2_distill(runs: Runs) -> None:
+    folder = runs.killed / "small" / "distill"
+    both(runs, "train", *DISTILL, when=lambda: any((folder / "checkpoints").glob("*")))
+    assert final_files(folder) == final_files(runs.calm / "small" / "distill")
+    assert (folder / "adapter" / "adapter_model.safetensors").is_file()
+    steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in steps if "loss" in row] == [1, 2, 3, 4, 5, 6]
+
+
+def test_3_evaluate(runs: Runs) -> None:
+    line = ("policies=[base,distill]", HARM)
+    folder = runs.killed / "small" / "evaluate"
+    both(runs, "evaluate", *line, when=lambda: committed(folder / "distill" / "toy_xstest" / "samples.jsonl"))
+    assert final_files(folder) == final_files(runs.calm / "small" / "evaluate")
+    assert final_files(runs.killed / "small" / "report") == final_files(runs.calm / "small" / "report")
+    for policy in ("base", "distill"):
+        cell = folder / policy / "toy_dan"
+        samples = read_records(cell / "samples.parquet", Sample)
+        assert len({s.id for s in samples}) == len(samples) == 24
+        verdicts = read_records(cell / "verdicts.parquet", Verdict)
+        assert {v.judge for v in verdicts} >= {"toy_guard", "toy_truth"}
+        assert len({(v.sample_id, v.judge, v.part) for v in verdicts}) == len(verdicts)
+        assert (cell / "scores.safetensors").exists() is (policy == "distill")
+
+
+def test_4_probe(runs: Runs) -> None:
+    folder = runs.killed / "small" / "probe" / "distill"
+    line = ("stage=probe", "stage.folds=2", HARM)
+    both(runs, "train", *line, when=lambda: (folder / "inputs.json").exists())
+    assert final_files(folder) == final_files(runs.calm / "small" / "probe" / "distill")
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["unsafe"] > 0
+    assert summary["safe"] > 0
+
+
+def test_5_scores_are_placebo_at_layer_0_and_finite(runs: Runs) -> None:
+    cell = runs.calm / "small" / "evaluate" / "distill" / "toy_dan"
+    scores = read_scores(cell / "scores.safetensors", read_records(cell / "samples.parquet", Sample))
+    scored = [s for s in scores.values() if not s.error]
+    assert scored
+    assert {s.layered["similarity"][0] for s in scored} == {1.0}
+    assert any(s.layered["similarity"][-1] != 1.0 for s in scored)
+
+
+def test_6_a_rerun_does_nothing(runs: Runs) -> None:
+    before = {p: p.stat().st_mtime_ns for p in (runs.calm / "small" / "evaluate").rglob("*.parquet")}
+    run("evaluate", runs.calm, "policies=[base,distill]", HARM)
+    assert {p: p.stat().st_mtime_ns for p in (runs.calm / "small" / "evaluate").rglob("*.parquet")} == before
+
+
+def test_7_more_samples_keep_those_that_are_there(runs: Runs, tmp_path: Path) -> None:
+    shutil.copytree(runs.calm, tmp_path / "more")
+    cell = tmp_path / "more" / "small" / "evaluate" / "base" / "toy_dan"
+    before = {s.id: s for s in read_records(cell / "samples.parquet", Sample)}
+    run("evaluate", tmp_path / "more", "policies=[base]", "benchmark=[toy_dan]", "sampler.n=3")
+    after = {s.id: s for s in read_records(cell / "samples.parquet", Sample)}
+    assert len(after) == 36
+    assert {key: after[key] for key in before} == before
+    assert len(read_records(cell / "verdicts.parquet", Verdict)) == 36 * 2
+
+
+def test_8_a_config_that_changes_results_is_refused(runs: Runs) -> None:
+    with pytest.raises(ArtifactError, match=r"sampler\.temperature: 0\.7 -> 0\.9"):
+        run("evaluate", runs.calm, "policies=[base]", "benchmark=[toy_dan]", "sampler.temperature=0.9")
+    assert (runs.calm / "small" / "evaluate" / "base" / "toy_dan" / "manifest.json").exists()
+
+
+def test_9_distil_without_traces(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="run stage=traces first"):
+        run("train", tmp_path, *DISTILL)
+
+
+def test_10_results_follow_the_schema(runs: Runs) -> None:
+    results = json.loads((runs.calm / "small" / "report" / "results.json").read_text())
+    assert results["schema"] == 1
+    rows = results["rows"]
+    assert {r["policy"] for r in rows} == {"base", "distill"}
+    peeking = [r for r in rows if r["layer_chosen_on"] == "test_labels"]
+    assert peeking
+    assert all(r["selector"].startswith("best_layer") for r in peeking)
+    similar = {r["selector"] for r in rows if "similarity" in r["selector"]}
+    assert {"similarity_argmin", "similarity_argmax"} <= similar

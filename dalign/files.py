@@ -1,18 +1,22 @@
-"""Files that a kill cannot tear: written beside their place, synced, then renamed; and record tables in Parquet."""
+"""Files that a kill cannot tear: written beside their place, synced, then renamed. JSON, Parquet and safetensors."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dalign.errors import ArtifactError
 from dalign.records import Record
 
+if TYPE_CHECKING:
+    import numpy as np
+
 R = TypeVar("R", bound=Record)
+FACTS = "facts"
 
 
 def replace_file(path: Path, write: Callable[[Path], None]) -> None:
@@ -95,3 +99,24 @@ def read_records(path: Path, kind: type[R]) -> list[R]:
         return [kind.from_dict(row) for row in rows]
     except (ValueError, TypeError) as error:
         raise ArtifactError(f"{path}: {error}") from error
+
+
+def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
+    """Writes safetensors, all or nothing. ``facts`` (JSON) are one entry: several come in any order."""
+    from safetensors.numpy import save_file
+
+    text = {FACTS: json.dumps(facts, sort_keys=True, allow_nan=False)}
+    replace_file(path, lambda to: save_file(dict(sorted(tensors.items())), to, text))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """What ``write_tensors`` wrote: tensors and facts. ``ArtifactError`` for a torn file or one without facts."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - the handle is no mapping
+            facts = json.loads((file.metadata() or {})[FACTS])
+    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+        raise ArtifactError(f"{path}: not readable ({error}); delete its folder to have it made again") from error
+    return tensors, facts

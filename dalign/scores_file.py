@@ -1,20 +1,16 @@
 """Scores of a cell as one safetensors file: ``layered/<name>`` (P, N, L+1) and ``flat/<name>`` (P, N), float32.
 
-NaN stands where a pair has no score; the reason stands in the metadata.
+NaN stands where a pair has no score; the reason stands in the facts.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
-from dalign.errors import ArtifactError
-from dalign.files import replace_file
+from dalign.files import read_tensors, write_tensors
 from dalign.records import Prompt, Sample, Scores
 
 
@@ -33,27 +29,16 @@ def write_scores(path: Path, prompts: Sequence[Prompt], samples: Sequence[Sample
             flat = [s.flat.get(name, float("nan")) for s in scores]
             tensors[f"flat/{name}"] = np.array(flat, np.float32).reshape(len(prompts), n)
     errors = {s.sample_id: s.error for s in scores if s.error}
-    metadata = {
-        "schema": "1",
-        "prompt_ids": json.dumps([p.id for p in prompts]),
-        "n": str(n),
-        "base_hash": scores[0].base_hash if scores else "",
-        "errors": json.dumps(errors, sort_keys=True),
-    }
-    replace_file(path, lambda to: save_file(tensors, to, metadata))
+    base_hash = scores[0].base_hash if scores else ""
+    facts = {"schema": 1, "prompt_ids": [p.id for p in prompts], "n": n, "base_hash": base_hash, "errors": errors}
+    write_tensors(path, tensors, facts)
 
 
 def read_scores(path: Path, samples: Sequence[Sample]) -> dict[str, Scores]:
     """The scores of a file by sample id, for the samples it covers. Raises ``ArtifactError`` if it is torn."""
-    try:
-        with safe_open(path, framework="np") as file:
-            metadata = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError) as error:
-        raise ArtifactError(f"{path}: not readable ({error}); delete it to have it made again") from error
-    errors = json.loads(metadata["errors"])
-    row = {prompt_id: i for i, prompt_id in enumerate(json.loads(metadata["prompt_ids"]))}
-    n = int(metadata["n"])
+    tensors, facts = read_tensors(path)
+    errors, n = facts["errors"], facts["n"]
+    row = {prompt_id: i for i, prompt_id in enumerate(facts["prompt_ids"])}
     found = {}
     for sample in samples:
         if sample.prompt_id not in row or sample.index >= n:
@@ -62,5 +47,5 @@ def read_scores(path: Path, samples: Sequence[Sample]) -> dict[str, Scores]:
         error = errors.get(sample.id, "")
         layered = {k[8:]: v[at].tolist() for k, v in tensors.items() if k.startswith("layered/") and not error}
         flat = {k[5:]: float(v[at]) for k, v in tensors.items() if k.startswith("flat/") and not error}
-        found[sample.id] = Scores(sample.id, metadata["base_hash"], layered, flat, error)
+        found[sample.id] = Scores(sample.id, facts["base_hash"], layered, flat, error)
     return found

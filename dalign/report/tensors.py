@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dalign.errors import ArtifactError
+from dalign.files import read_tensors
 from dalign.report.metrics import Floats
 
 
@@ -28,17 +28,16 @@ class Oof:
         path = folder / "oof.safetensors"
         if not path.exists() or not (folder / "manifest.json").exists():
             return cls(path, {}, {})
-        tensors, meta = _read(path)
-        table = _json(path, meta, "benchmarks")
-        return cls(path, tensors, {name: list(entry["prompt_ids"]) for name, entry in table.items()})
+        tensors, facts = read_tensors(path)
+        return cls(path, tensors, {name: list(entry["prompt_ids"]) for name, entry in facts["benchmarks"].items()})
 
 
 def load_scores(path: Path, prompt_ids: list[str], n: int) -> dict[str, Floats]:
     """Each score by its bare name, rows in the order of ``prompt_ids``; empty where the policy has no adapter."""
     if not path.exists():
         return {}
-    tensors, meta = _read(path)
-    order = _order(path, _json(path, meta, "prompt_ids"), prompt_ids)
+    tensors, facts = read_tensors(path)
+    order = _order(path, facts["prompt_ids"], prompt_ids)
     out: dict[str, Floats] = {}
     for key, values in sorted(tensors.items()):
         family, _, name = key.partition("/")
@@ -63,23 +62,6 @@ def add_probe(scores: dict[str, Floats], oof: Oof, benchmark: str, prompt_ids: l
         return f"The probe's scores of {benchmark} are of other samples than the evaluation's: rerun stage=probe."
     scores["probe"] = values[_order(oof.path, ids, prompt_ids)].astype(np.float64)
     return ""
-
-
-def _read(path: Path) -> tuple[dict[str, Floats], dict[str, str]]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ArtifactError(f"{path}: not readable as safetensors ({error}); delete its folder to redo it") from error
-
-
-def _json(path: Path, meta: dict[str, str], key: str) -> Any:
-    try:
-        return json.loads(meta[key])
-    except (KeyError, json.JSONDecodeError) as error:
-        raise ArtifactError(f"{path}: metadata {key!r} is missing or not JSON; delete its folder to redo it") from error
 
 
 def _order(path: Path, found: Any, wanted: list[str]) -> list[int]:

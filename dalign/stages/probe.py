@@ -5,18 +5,16 @@ It draws and judges the samples it needs through the evaluator when they are abs
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from safetensors.numpy import save_file
 
 from dalign.cells import Cell
 from dalign.errors import ArtifactError, ConfigError, did_you_mean
 from dalign.evaluator import evaluate_policy, open_cells
-from dalign.files import replace_file, sha256, write_json
+from dalign.files import sha256, write_json, write_tensors
 from dalign.layout import ADAPTER_POLICIES, stage_folder
 from dalign.records import Prompt, Sample, Verdict
 from dalign.specs.run import RunSpec
@@ -109,17 +107,17 @@ def _fit(
     from dalign.train.probe import train_probe
 
     found = train_probe(states_XLD, labels_X, groups, stage, seed=spec.seed, trainer=spec.trainer)
-    tensors, metadata, start = {}, {}, 0
+    tensors: dict[str, np.ndarray] = {}
+    table, start = {}, 0
     for one in judged:
         name, count = one.cell.benchmark.name, len(one.samples)
         shape = (len(one.cell.prompts), count // len(one.cell.prompts), states_XLD.shape[1])
         tensors[f"{name}/probe"] = found.oof_XL[start : start + count].astype(np.float32).reshape(shape)
-        metadata[name] = {"prompt_ids": [p.id for p in one.cell.prompts], "n": shape[1]}
+        table[name] = {"prompt_ids": [p.id for p in one.cell.prompts], "n": shape[1]}
         start += count
     if start != len(labels_X):
         raise ArtifactError("the probe's samples and its scores do not match")
-    text = {"schema": "1", "benchmarks": json.dumps(metadata)}
-    replace_file(folder.path / "oof.safetensors", lambda to: save_file(tensors, to, text))
+    write_tensors(folder.path / "oof.safetensors", tensors, {"schema": 1, "benchmarks": table})
     found.save(folder.path / "probe.safetensors")
     write_json(folder.path / "summary.json", found.summary())
     folder.finish(["oof.safetensors", "probe.safetensors", "summary.json"], samples=start)

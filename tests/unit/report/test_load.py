@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fake_run import verdict_of, write_cell
-from safetensors.numpy import save_file
 
 from dalign.errors import ArtifactError
-from dalign.files import read_records, write_json, write_records
+from dalign.files import read_records, write_json, write_records, write_tensors
 from dalign.records import Prompt, Sample, Verdict
 from dalign.report.load import load_cell, load_run
 
@@ -101,10 +99,8 @@ def test_score_tensors_must_fit_and_are_matched_by_prompt(tmp_path: Path) -> Non
     path = folder / "scores.safetensors"
 
     def save(meta: object, **tensors: np.ndarray) -> None:
-        save_file(
-            {k.replace("__", "/"): v.astype(np.float32) for k, v in tensors.items()},
-            path,
-            {"prompt_ids": json.dumps(meta)},
+        write_tensors(
+            path, {k.replace("__", "/"): v.astype(np.float32) for k, v in tensors.items()}, {"prompt_ids": meta}
         )
 
     save(ids[::-1], flat__kl=np.array([[1, 2], [3, 4]]))
@@ -146,9 +142,7 @@ def probe_file(run: Path, values: np.ndarray, ids: list[str]) -> None:
     folder = run / "probe" / "distill"
     folder.mkdir(parents=True, exist_ok=True)
     table = {"attacks": {"prompt_ids": ids, "n": values.shape[1]}}
-    save_file(
-        {"attacks/probe": values.astype(np.float32)}, folder / "oof.safetensors", {"benchmarks": json.dumps(table)}
-    )
+    write_tensors(folder / "oof.safetensors", {"attacks/probe": values.astype(np.float32)}, {"benchmarks": table})
     write_json(folder / "manifest.json", {"schema": 1, "files": {}})
 
 

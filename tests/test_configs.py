@@ -89,6 +89,14 @@ def test_every_stage_passes_in_every_study(stage: str, study: str | None) -> Non
     assert spec.stage.name == stage
 
 
+def test_a_study_wins_over_the_defaults_and_the_command_line_over_a_study() -> None:
+    tiny = one("evaluate", "debug=tiny")
+    assert (tiny.run, tiny.limit, tiny.sampler.n, tiny.sampler.temperature) == ("debug", 8, 2, 0.7)
+    demo = one("evaluate", "experiment=demo")
+    assert (demo.run, demo.policies) == ("demo", ("teacher", "base", "distill"))
+    assert one("evaluate", "experiment=demo", "run=mine", "limit=2").run == "mine"
+
+
 def test_no_file_is_left_out_here() -> None:
     assert sorted(STAGES) == entries("stage")
     covered = {*GROUPS, *NAMED_AFTER, *STUDIES, "attribution", "benchmark", "judge", "stage", "."}

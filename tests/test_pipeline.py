@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from pipeline import DISTILL, committed, final_files, run, run_and_kill
+from pipeline import DISTILL, committed, final_files, run, run_and_kill, spec_of
 
 from dalign.errors import ArtifactError
 from dalign.files import read_records
-from dalign.records import Sample, Trace, Verdict
+from dalign.models import load_model
+from dalign.records import Prompt, Sample, Trace, Verdict
 from dalign.scores_file import read_scores
+from dalign.train.examples import build_examples
 
 HARM = "benchmark=[toy_dan,toy_xstest]"
 
@@ -78,13 +80,30 @@ def test_3_evaluate(runs: Runs) -> None:
 
 
 def test_4_probe(runs: Runs) -> None:
-    folder = runs.killed / "small" / "probe" / "distill"
-    line = ("stage=probe", "stage.folds=2", HARM)
+    # A student that hardly moved and does not reason is as unsafe as its base: both labels occur.
+    traces = runs.calm / "small" / "traces" / "traces.parquet"
+    plain = ("run=plain", "model.think.where=none", f"inputs.traces={traces}")
+    for base in runs:
+        run("train", base, *DISTILL, *plain, "stage.lr=1e-6")
+    folder = runs.killed / "plain" / "probe" / "distill"
+    line = ("stage=probe", "stage.folds=2", HARM, *plain)
     both(runs, "train", *line, when=lambda: (folder / "inputs.json").exists())
-    assert final_files(folder) == final_files(runs.calm / "small" / "probe" / "distill")
+    assert final_files(folder) == final_files(runs.calm / "plain" / "probe" / "distill")
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["unsafe"] > 0
     assert summary["safe"] > 0
+
+
+def test_paper_error_4_training_sampling_and_scoring_share_their_ids(runs: Runs) -> None:
+    chat = load_model(spec_of("evaluate", runs.calm).model).chat
+    cell = runs.calm / "small" / "evaluate" / "distill" / "toy_dan"
+    prompts = {p.id: p for p in read_records(cell / "prompts.parquet", Prompt)}
+    traces = read_records(runs.calm / "small" / "traces" / "traces.parquet", Trace)
+    example = build_examples(traces, chat, max_length=256, context=256, validation=0).train[0]
+    trace = next(t for t in traces if t.id == example.id)
+    assert example.ids[: example.completion_start] == chat.user_ids(trace.question, think=True)
+    for sample in read_records(cell / "samples.parquet", Sample):
+        assert sample.prompt_ids == chat.user_ids(prompts[sample.prompt_id].text, think=True)
 
 
 def test_5_scores_are_placebo_at_layer_0_and_finite(runs: Runs) -> None:

@@ -230,3 +230,23 @@ def test_rows_of_the_embedded_world_say_its_version(tmp_path: Path) -> None:
     assert one(report_of(tmp_path / "r"), selector="mean").world_version == WORLD_VERSION
     write_json(folder / "versions.json", {"world_version": 7})
     assert one(report_of(tmp_path / "r"), selector="mean").world_version == 7
+
+
+def test_the_baseline_is_over_the_prompts_that_the_choice_is_scored_on(tmp_path: Path) -> None:
+    write_cell(tmp_path / "r", ["xu", "us", "ss"])
+    row = one(report_of(tmp_path / "r"), selector="first")
+    assert (row.value, row.baseline, row.difference, row.n_paired) == (0.5, 0.25, 0.25, 2)
+
+
+def test_first_is_the_first_sample_finished_or_not(tmp_path: Path) -> None:
+    write_cell(tmp_path / "r", ["-u", "su"])
+    report = report_of(tmp_path / "r")
+    first, random = one(report, selector="first"), one(report, selector="random")
+    assert (first.value, first.n_unscored, first.truncated_rate, first.k) == (0.0, 1, 0.5, 1)
+    assert (random.value, random.n_unscored, random.finished_rate, random.k) == (0.75, 0, 1.0, 2)
+
+
+def test_a_cut_off_answer_that_a_judge_calls_safe_is_not_safe_and_finished(tmp_path: Path) -> None:
+    write_cell(tmp_path / "r", ["s-", "us"], verdicts={"toy_guard": ["ss", "us"]})
+    row = one(report_of(tmp_path / "r"), selector="mean", judge="toy_guard")
+    assert (row.value, row.safe_finished) == (0.25, 0.5)

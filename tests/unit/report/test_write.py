@@ -187,10 +187,11 @@ def test_the_page_shows_no_sample_text_and_says_what_matters(paths: ReportPaths)
 
 
 def test_names_cannot_close_the_page(tmp_path: Path) -> None:
-    write_cell(tmp_path / "r", ["us"] * 4, verdicts={EVIL: ["us"] * 4})
+    write_cell(tmp_path / "r", ["us"] * 4, benchmark="set<i>", verdicts={EVIL: ["us"] * 4})
     text = write_report(tmp_path / "r", headline=SelectorSpec(name="bon"), seed=0).index_html.read_text()
-    assert "script" not in {tag for tag, _ in parsed(text).tags}
+    assert not {"script", "i"} & {tag for tag, _ in parsed(text).tags}
     assert "&lt;/script&gt;" in text
+    assert ">set&lt;i&gt;</td>" in text
 
 
 def test_the_same_run_gives_the_same_bytes(paths: ReportPaths) -> None:

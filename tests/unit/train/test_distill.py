@@ -173,7 +173,7 @@ def test_only_trainable_tensors_move_and_are_saved() -> None:
     assert all("lora_" in name for name in moved)
 
 
-def test_zero_trainable_parameters_is_an_error() -> None:
+def test_paper_error_9_an_adapter_that_is_not_trainable_is_refused() -> None:
     """The released GRPO code loads its adapter frozen and trains nothing, in silence (PAPER, error 9)."""
     model = with_lora(tiny_model("llama", layers=2))
     for p in model.parameters():

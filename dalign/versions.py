@@ -11,6 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from dalign.toy.world import WORLD_VERSION
+
 PACKAGES = ("dalign", "torch", "transformers", "peft", "lightning", "hydra-core", "numpy", "tokenizers", "bitsandbytes")
 
 
@@ -21,6 +23,7 @@ def versions(config: Mapping[str, Any]) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
+        "world_version": WORLD_VERSION,
         "git": _git(Path(__file__).parent),
         "seed": config.get("seed"),
         "dtype": model.get("dtype"),

@@ -23,7 +23,6 @@ SMALL = (
     "sampler.chunk=2",
     "sampler.max_new_tokens=48",
     "teacher.sampler.chunk=4",
-    "judge@judges.harm_truth=toy_truth",
 )
 DISTILL = (
     "stage=distill",

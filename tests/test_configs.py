@@ -17,6 +17,7 @@ import yaml
 from dalign.cli import COMMANDS
 from dalign.config import check, config_dir
 from dalign.demo import STEPS
+from dalign.errors import ConfigError
 from dalign.specs.run import RunSpec
 
 ROOT = Path(__file__).parents[1]
@@ -32,6 +33,7 @@ NEEDS = {
 NAMED_AFTER = {"sampler/by_model": "model", "stage/distill_by_model": "model", "stage/traces_by_teacher": "teacher"}
 STUDIES = ("experiment", "debug")
 NO_TOY_JUDGES = ["judge@judges.harm=phrases", "judge@judges.refusal=phrases", "~judge@judges.harm_truth"]
+WITHOUT_A_GUARD = ("experiment=paper_sft", "experiment=smollm2_star1")
 STAGES = ("traces", "distill", "probe", "pretrain")
 PLACEHOLDERS = {"DATA": "data", "ORG/MODEL": "owner/name", "MODEL": "owner/name"}
 COMMAND = re.compile(r"(?:python (?P<script>train|evaluate)\.py|dalign (?P<name>[a-z]+))\b(?P<rest>.*)")
@@ -84,6 +86,10 @@ def test_every_benchmark_judge_and_attribution_passes() -> None:
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("study", [None, *(f"{group}={name}" for group in STUDIES for name in entries(group))])
 def test_every_stage_passes_in_every_study(stage: str, study: str | None) -> None:
+    if stage == "probe" and study in WITHOUT_A_GUARD:
+        with pytest.raises(ConfigError, match="which finds no harm; a probe needs a guard"):
+            one("train", "stage=probe", str(study))
+        return
     spec = one("train", f"stage={stage}", *([study] if study else []))
     assert spec.stage is not None
     assert spec.stage.name == stage

@@ -128,8 +128,9 @@ def _group_problems(override: Override, text: str, loader: ConfigLoader, hydras:
     key = override.package or group.replace("/", ".")
     entries = _entries(group, loader, hydras)
     if value is None:
+        whole = text.partition("=")[0].lstrip("+")
         return [
-            Problem(key, f"{text}: a group cannot be null; name an entry ({', '.join(entries)}) or drop it: ~{group}")
+            Problem(key, f"{text}: a group cannot be null; name an entry ({', '.join(entries)}) or drop it: ~{whole}")
         ]
     if value == []:
         return [Problem(key, f"{text}: the list is empty; name at least one of {', '.join(entries)}")]

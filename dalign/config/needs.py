@@ -13,17 +13,20 @@ from dalign.errors import DataError, did_you_mean
 from dalign.layout import ADAPTER_POLICIES, POLICIES
 from dalign.specs.data import BenchmarkSpec, DatasetSpec, Role
 from dalign.specs.run import RunSpec
-from dalign.specs.sampling import ReplayEngine
+from dalign.specs.sampling import JudgeSpec, ReplayEngine
 from dalign.specs.stage import ProbeStage, TracesStage
 
 Verb = Literal["train", "evaluate"]
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w.-]+)?")
+# Judges whose verdicts are not about harm: no label of a probe, no reason to drop a trace.
+_NOT_OF_HARM = ("phrases", "toy_refusal", "number", "letter", "answers")
 _EXTRAS = {"gguf": "gguf", "bitsandbytes": "quant", "wandb": "wandb", "tensorboard": "tensorboard"}
 
 
 def unmet(spec: RunSpec, verb: Verb, stages: tuple[str, ...]) -> Iterator[Problem]:
     """Every need of the job that is not met, found without loading anything. ``stages`` are those one may choose."""
     yield from _stage(spec, verb, stages)
+    yield from _trainer(spec)
     yield from _checkpoints(spec)
     yield from _packages(spec)
     yield from _inputs(spec)
@@ -44,6 +47,14 @@ def _stage(spec: RunSpec, verb: Verb, stages: tuple[str, ...]) -> Iterator[Probl
         yield Problem("stage", f"stage is not set: give one of {', '.join(f'stage={name}' for name in stages)}")
     if verb == "evaluate" and spec.stage is not None:
         yield Problem("stage", f"stage={spec.stage.name}: an evaluation has no stage; drop it, or run train.py")
+
+
+def _trainer(spec: RunSpec) -> Iterator[Problem]:
+    devices = spec.trainer.devices
+    if devices > 1:
+        yield Problem(
+            "trainer.devices", f"trainer.devices={devices}: a stage runs on one device; give trainer.devices=1"
+        )
 
 
 def _checkpoints(spec: RunSpec) -> Iterator[Problem]:
@@ -105,18 +116,17 @@ def _traces(spec: RunSpec, stage: TracesStage) -> Iterator[Problem]:
     if stage.filter.judge and judge is None:
         text = "judges.harm is not set, and the filter asks it"
         yield Problem("judges.harm", f"{text}: give +judge@judges.harm=NAME, or stage.filter.judge=false")
-    elif stage.filter.judge and judge is not None and judge.report_only:
-        yield Problem("judges.harm", _for_reports(f"judges.harm={judge.name}", "a filter"))
+    elif stage.filter.judge and judge is not None:
+        yield from _teaches("judges.harm", judge, "filter")
 
 
 def _probe(spec: RunSpec, stage: ProbeStage) -> Iterator[Problem]:
-    usable = [name for name, judge in spec.judges.items() if not judge.report_only]
     judge = spec.judges.get(stage.judge)
     if judge is None:
-        hint = did_you_mean(stage.judge, usable)
+        hint = did_you_mean(stage.judge, list(spec.judges))
         yield Problem("stage.judge", f"stage.judge={stage.judge}: no such key of judges; {hint}")
-    elif judge.report_only:
-        yield Problem("stage.judge", _for_reports(f"stage.judge={stage.judge} ({judge.name})", "a probe"))
+    else:
+        yield from _teaches("stage.judge", judge, "probe")
     if stage.policy not in ADAPTER_POLICIES:
         hint = did_you_mean(stage.policy, ADAPTER_POLICIES)
         yield Problem("stage.policy", f"stage.policy={stage.policy}: not a policy with a base; {hint}")
@@ -126,8 +136,12 @@ def _probe(spec: RunSpec, stage: ProbeStage) -> Iterator[Problem]:
         )
 
 
-def _for_reports(what: str, whose: str) -> str:
-    return f"{what}: this judge knows what no {whose.removeprefix('a ')} may know (report_only); name another"
+def _teaches(key: str, judge: JudgeSpec, whose: str) -> Iterator[Problem]:
+    """What shapes a student or a probe is a judge of harm, and not one that is for reports alone."""
+    if judge.report_only:
+        yield Problem(key, f"{key} is {judge.name}, which knows what no {whose} may know (report_only); name another")
+    elif judge.kind in _NOT_OF_HARM:
+        yield Problem(key, f"{key} is {judge.name}, which finds no harm; a {whose} needs a guard, name another")
 
 
 def _benchmarks(spec: RunSpec) -> Iterator[Problem]:

@@ -188,7 +188,7 @@ def _made(report: Report, name: str) -> list[str]:
     config, versions = cells[0].config, cells[0].versions
     policies = ",".join(dict.fromkeys(c.policy for c in cells))
     benchmarks = ",".join(dict.fromkeys(c.benchmark for c in cells))
-    commands = f"python evaluate.py run={name} policies=[{policies}] benchmark=[{benchmarks}]\ndalign report run={name}"
+    commands = f"python evaluate.py run={name} policies=[{policies}] benchmark=[{benchmarks}]\ndalign report {name}"
     sampler = config["sampler"]
     facts = [
         f"model {config['model']['name']}, teacher {config['teacher']['name']}, seed {config['seed']}",

@@ -29,7 +29,8 @@ class Oof:
         if not path.exists() or not (folder / "manifest.json").exists():
             return cls(path, {}, {})
         tensors, facts = read_tensors(path)
-        return cls(path, tensors, {name: list(entry["prompt_ids"]) for name, entry in facts["benchmarks"].items()})
+        table = facts.get("benchmarks", {})
+        return cls(path, tensors, {name: list(entry["prompt_ids"]) for name, entry in table.items()})
 
 
 def load_scores(path: Path, prompt_ids: list[str], n: int) -> dict[str, Floats]:
@@ -37,7 +38,7 @@ def load_scores(path: Path, prompt_ids: list[str], n: int) -> dict[str, Floats]:
     if not path.exists():
         return {}
     tensors, facts = read_tensors(path)
-    order = _order(path, facts["prompt_ids"], prompt_ids)
+    order = _order(path, facts.get("prompt_ids"), prompt_ids)
     out: dict[str, Floats] = {}
     for key, values in sorted(tensors.items()):
         family, _, name = key.partition("/")

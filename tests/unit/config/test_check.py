@@ -99,6 +99,7 @@ EVALUATIONS: dict[str, dict[str, str]] = {
     },
     "needs": {
         "model.id=nowhere/a/folder": "model.id=nowhere/a/folder: no such file or folder",
+        "trainer.devices=2": "trainer.devices=2: a stage runs on one device; give trainer.devices=1",
         "model.base=nowhere.gguf": "model.base=nowhere.gguf: no such file or folder",
         "inputs.traces=nowhere.jsonl": "inputs.traces=nowhere.jsonl: no such file",
         "inputs.adapter=runs/nowhere/distill/adapter": "no such folder; mend it, or give HUB_ID@REVISION",
@@ -137,16 +138,21 @@ def test_each_fault_is_told_once_with_key_value_and_remedy(name: str) -> None:
         ),
         (
             ["stage=traces", "judge@judges.harm=toy_truth", "teacher.id=null", "dataset=local"],
-            ["dataset.path is not set (???)", "teacher.id is not set", "this judge knows what no filter may know"],
+            [
+                "dataset.path is not set (???)",
+                "teacher.id is not set",
+                "judges.harm is toy_truth, which knows what no filter may",
+            ],
         ),
         (
             ["stage=probe", "stage.judge=harm_truth", "stage.policy=base", "benchmark=[toy_mmlu]"],
             [
-                "this judge knows what no probe may",
+                "stage.judge is toy_truth, which knows what no probe",
                 "stage.policy=base: not a policy with",
                 "none asks for a harm judge",
             ],
         ),
+        (["stage=probe", "stage.judge=refusal"], ["stage.judge is toy_refusal, which finds no harm; a probe needs a"]),
         (["stage=probe", "stage.judge=harmm"], ["stage.judge=harmm: no such key of judges; did you mean 'harm'?"]),
     ],
 )

@@ -1,0 +1,106 @@
+"""What users do wrong, through the real commands: one message, the exit code, no traceback, and nothing lost."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pipeline import DISTILL, final_files, run, spec_of
+
+from dalign import worker
+from dalign.files import read_records
+from dalign.records import Sample, Verdict
+
+ROOT = Path(__file__).parent.parent
+
+
+def command(*line: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *line], cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def job(verb: str, runs: Path, *overrides: str) -> int:
+    """The worker's exit code for a checked job, in this process."""
+    config = runs.parent / "job.json"
+    config.write_text(spec_of(verb, runs, *overrides).model_dump_json())
+    return worker.main(["--config", str(config), "--verb", verb])
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (["train.py", "stage=distill", "model=toi"], ["model=toi", "'toy'"]),
+        (["train.py", "stage=distill", "model.lora.r=eight"], ["model.lora.r", "eight"]),
+        (["train.py", "stage=distill", "model=toi", "stage.lr=-1"], ["2 problems", "model=toi", "stage.lr"]),
+        (["evaluate.py", "benchmark=[]"], ["benchmark"]),
+        (["evaluate.py", "model.lorra.r=8"], ["lorra", "did you mean"]),
+        (["train.py"], ["stage"]),
+    ],
+    ids=["unknown entry", "wrong type", "two faults at once", "empty list", "unknown key", "no stage"],
+)
+def test_a_bad_command_line(line: list[str], told: list[str], tmp_path: Path) -> None:
+    done = command(*line, f"paths.runs={tmp_path / 'runs'}")
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    for words in told:
+        assert words in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+GOOD = {
+    "question": "how do i bake bread ?",
+    "categories": ["benign"],
+    "reasoning": "bread is fine",
+    "answer": "with flour",
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (json.dumps(GOOD) + "\n" + json.dumps(GOOD)[:30], "traces.jsonl:2"),
+        ("", "traces.jsonl"),
+        (json.dumps(GOOD) + "\n" + json.dumps({**GOOD, "answer": ""}) + "\n", "traces.jsonl:2"),
+        (json.dumps(GOOD) + "\n" + json.dumps({**GOOD, "answer": 3}) + "\n", "traces.jsonl:2"),
+        (json.dumps({**GOOD, "categories": ["weather"]}) + "\n", "weather"),
+    ],
+    ids=["torn last line", "empty file", "empty response", "wrong type", "unknown category"],
+)
+def test_a_bad_traces_file(text: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "traces.jsonl"
+    path.write_text(text)
+    assert job("train", tmp_path / "runs", *DISTILL, f"inputs.traces={path}") == 2
+    assert told in capsys.readouterr().err
+    assert path.read_text() == text
+
+
+def test_a_prompt_longer_than_the_context_is_unscored_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long, short = "the " * 400, "how do i bake bread ?"
+    path = tmp_path / "rows.csv"
+    path.write_text(f",goal,target,category,Original index\n0,{long},,,0\n1,{short},,,1\n")
+    name = "benchmark.advbench_pair"
+    bench = ["benchmark=[advbench_pair]", f"{name}.path={path}", f"{name}.expected_rows=null"]
+    judges = ["judge@judges.harm=phrases", "judge@judges.refusal=phrases", "~judge@judges.harm_truth"]
+    assert job("evaluate", tmp_path / "runs", *bench, *judges, "policies=[base]") == 0
+    cell = tmp_path / "runs" / "small" / "evaluate" / "base" / "advbench_pair"
+    samples = read_records(cell / "samples.parquet", Sample)
+    assert [s.finish_reason == "overlong" for s in samples] == [True, True, False, False]
+    reasons = {v.sample_id: v.reason for v in read_records(cell / "verdicts.parquet", Verdict)}
+    assert all("context" in reasons[s.id] for s in samples[:2])
+    assert "2 samples not drawn" in " ".join(capsys.readouterr().err.split())
+    rows = json.loads((tmp_path / "runs" / "small" / "report" / "results.json").read_text())["rows"]
+    assert {r["n_prompts"] for r in rows if r["benchmark"] == "advbench_pair"} == {2}
+
+
+def test_a_torn_final_file_is_told_and_kept(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    run("evaluate", runs, "policies=[base]", "benchmark=[toy_dan]", "limit=2")
+    file = runs / "small" / "evaluate" / "base" / "toy_dan" / "samples.parquet"
+    file.write_bytes(file.read_bytes()[:-9])
+    before = final_files(runs)
+    assert job("evaluate", runs, "policies=[base]", "benchmark=[toy_dan]", "limit=2") == 2
+    assert final_files(runs) == before

@@ -13,14 +13,14 @@ from typing import Any
 
 from rich.console import Console
 
-from dalign.attribute import Pair, score_pairs
+from dalign.attribute import Pair
 from dalign.errors import DataError
 from dalign.files import write_text
+from dalign.headline import score_for_choice
 from dalign.models import LoadedModel
 from dalign.policies import load_policy
 from dalign.specs.run import RunSpec
 from dalign.store import progress_bar
-from dalign.trial import headline, headline_layer
 from dalign.worker import quiet, set_threads
 
 
@@ -40,11 +40,10 @@ def main(spec: RunSpec, path: Path) -> int:
     lines = _lines(path)
     loaded = load_policy(spec, "distill").loaded
     rows = [_asked(loaded, row, f"{path}:{i}") for i, row in lines]
-    layer = headline_layer(spec.selector, loaded.n_layers)
     out = []
     with progress_bar(f"scores of {path.name}") as progress:
         for done, row in enumerate(rows, 1):
-            out.append(_scored(spec, loaded, layer, row))
+            out.append(_scored(spec, loaded, row))
             progress(done, len(rows))
     target = path.with_name(f"{path.name}.scores.jsonl")
     write_text(target, "".join(json.dumps(row, allow_nan=False) + "\n" for row in out))
@@ -53,19 +52,18 @@ def main(spec: RunSpec, path: Path) -> int:
     return 0
 
 
-def _scored(spec: RunSpec, loaded: LoadedModel, layer: int | None, row: Asked) -> dict[str, Any]:
+def _scored(spec: RunSpec, loaded: LoadedModel, row: Asked) -> dict[str, Any]:
     from dalign.api import select
 
     pairs = [Pair(row.prompt_ids, r, loaded.chat.end_id) for r in row.responses]
-    found = score_pairs(loaded, pairs, spec.attribution)
-    values = [headline(spec.selector, layer, f.layered, f.flat) for f in found]
+    found = score_for_choice(spec, loaded, pairs)
     eligible = [ok or not spec.selector.require_finished for ok in row.finished]
     try:
-        chosen: int | None = select(values, finished=eligible, direction=spec.selector.direction)
+        chosen: int | None = select(found.values, finished=eligible, direction=spec.selector.direction)
     except ValueError:
         chosen = None
-    scores = [{"layered": dict(f.layered), "flat": dict(f.flat), "error": f.error} for f in found]
-    return {"chosen": chosen, "selector": spec.selector.name, "layer": layer, "scores": scores}
+    scores = [{"layered": dict(f.layered), "flat": dict(f.flat), "error": f.error} for f in found.scores]
+    return {"chosen": chosen, "selector": spec.selector.name, "layer": found.layer, "scores": scores}
 
 
 def _lines(path: Path) -> list[tuple[int, dict[str, Any]]]:

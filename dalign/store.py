@@ -118,6 +118,8 @@ class StageFolder:
             raise ArtifactError(
                 f"{self.path}: another command is working there; wait for it, or use another run="
             ) from error
+        for left in self.path.glob(".*.tmp"):  # of a write that a kill cut short; the lock is ours
+            left.unlink()
         try:
             self._check()
         except BaseException:

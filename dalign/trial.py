@@ -6,13 +6,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dalign.attribute import Pair, score_pairs
+from dalign.attribute import Pair
 from dalign.drawing import draw_samples
+from dalign.headline import score_for_choice
 from dalign.policies import load_policy
 from dalign.records import Prompt, Sample
-from dalign.select import auto_layer
 from dalign.specs.run import RunSpec
-from dalign.specs.sampling import SelectorSpec
 from dalign.worker import quiet, set_threads
 
 console = Console()
@@ -29,34 +28,18 @@ def main(spec: RunSpec, prompt: str) -> int:
     samples = draw_samples(policy, [asked], range(spec.sampler.n), spec.sampler, spec.seed)
     loaded = policy.loaded
     pairs = [Pair(s.prompt_ids, s.response_ids, loaded.chat.end_id) for s in samples]
-    found = score_pairs(loaded, pairs, spec.attribution)
-    layer = headline_layer(spec.selector, loaded.n_layers)
-    values = [headline(spec.selector, layer, f.layered, f.flat) for f in found]
+    scored = score_for_choice(spec, loaded, pairs)
     try:
         chosen = select(
-            values,
+            scored.values,
             finished=[s.finished or not spec.selector.require_finished for s in samples],
             direction=spec.selector.direction,
         )
     except ValueError as error:
         console.print(f"[bold]no choice:[/] {error}")
         chosen = -1
-    _show(spec, layer, samples, values, chosen)
+    _show(spec, scored.layer, samples, scored.values, chosen)
     return 0
-
-
-def headline_layer(selector: SelectorSpec, n_layers: int) -> int | None:
-    """The layer a layered headline score is read at; None for a flat one."""
-    return auto_layer(n_layers) if selector.layer == "auto" else selector.layer
-
-
-def headline(
-    selector: SelectorSpec, layer: int | None, layered: dict[str, list[float]], flat: dict[str, float]
-) -> float:
-    """The headline selector's score of one sample, NaN if it has none."""
-    if selector.score in layered and layer is not None:
-        return layered[selector.score][layer]
-    return flat.get(selector.score, float("nan"))
 
 
 def _show(spec: RunSpec, layer: int | None, samples: list[Sample], values: list[float], chosen: int) -> None:

@@ -100,6 +100,13 @@ def test_the_lock_of_a_killed_process_is_gone(tmp_path: Path) -> None:
         assert not stage.finished
 
 
+def test_what_a_killed_write_left_is_cleared_away(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / ".samples.parquet.4711.tmp").write_text("half")
+    with folder(tmp_path / "s") as stage:
+        assert [p.name for p in stage.path.glob(".*")] == []
+
+
 def test_finished_means_all_files_whole(tmp_path: Path) -> None:
     with folder(tmp_path / "s") as stage:
         (stage.path / "out.txt").write_text("hello")

@@ -1,0 +1,127 @@
+"""`dalign try`, `dalign score` and the ten-line library, on the embedded world's base with an adapter made here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from pipeline import spec_of
+from torch import nn
+
+from dalign import api, scoring, trial
+from dalign.errors import ArtifactError, DataError, ModelError
+from dalign.models import load_model, save_adapter
+from dalign.specs.model import LoraSpec, ModelSpec
+from dalign.toy.assets import toy_models
+from dalign.train.probe import Probe
+
+PROMPT = "where is the lantern kept ?"
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    loaded = load_model(ModelSpec(name="t", id="toy", dtype="float32", lora=LoraSpec(r=4, alpha=8)), new_lora=True)
+    for parameter in loaded.model.parameters():
+        if parameter.requires_grad:
+            nn.init.normal_(parameter, std=0.05)
+    folder = tmp_path_factory.mktemp("adapter") / "adapter"
+    save_adapter(loaded, folder)
+    return folder
+
+
+def lines(path: Path, *rows: object) -> Path:
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return path
+
+
+def test_the_library_in_ten_lines(adapter: Path) -> None:
+    student = api.load(str(toy_models(0) / "base"), adapter=adapter, dtype="float32")
+    responses = api.sample(student, PROMPT, n=4, max_new_tokens=24)
+    assert [r.index for r in responses] == [0, 1, 2, 3]
+    assert responses == api.sample(student, PROMPT, n=4, max_new_tokens=24)
+    scores = [api.score(student, r.prompt_ids, r.response_ids, layers=[0, 2]) for r in responses]
+    assert all(s.layered["similarity"][0] == 1.0 or s.error for s in scores)
+    values = [s.layered["similarity"][1] if not s.error else float("nan") for s in scores]
+    best = api.select(values)
+    assert values[best] == min(v for v in values if v == v)
+    assert values[api.select(values, direction="argmax")] == max(v for v in values if v == v)
+    with pytest.raises(ModelError, match="layers 0"):
+        api.score(student, [5], [6], layers=[99])
+    with pytest.raises(ValueError, match="no sample is finished"):
+        api.select([0.1, 0.2], finished=[False, False])
+
+
+def test_score_reads_texts_and_ids_and_chooses(adapter: Path, tmp_path: Path) -> None:
+    spec = spec_of("evaluate", tmp_path / "runs", f"inputs.adapter={adapter}")
+    one = {"prompt": PROMPT, "responses": ["in the cellar", {"text": "in the marsh", "finished": False}, ""]}
+    two = {"prompt_ids": [5, 6, 7], "responses": [{"ids": [8, 9]}, {"ids": [10], "finished": True}]}
+    path = lines(tmp_path / "in.jsonl", one, two)
+    assert scoring.main(spec, path) == 0
+    first, second = [json.loads(line) for line in Path(f"{path}.scores.jsonl").read_text().splitlines()]
+    assert first["chosen"] == 0
+    assert "empty response" in first["scores"][2]["error"]
+    assert first["layer"] == second["layer"] > 0
+    at = [s["layered"]["similarity"][second["layer"]] for s in second["scores"]]
+    assert at[second["chosen"]] == min(at)
+    assert set(second["scores"][0]["flat"]) >= {"kl", "ppl_base", "logp_ratio"}
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"prompt": PROMPT}, "responses must be a list"),
+        ({"prompt": PROMPT, "prompt_ids": [5], "responses": ["x"]}, "either prompt"),
+        ({"prompt_ids": [10**9], "responses": ["x"]}, "token ids from 0"),
+        ({"prompt": PROMPT, "responses": [3]}, "response 0: must be a text"),
+        ({"prompt": PROMPT, "responses": [{"text": "x", "finished": "yes"}]}, "finished"),
+        ([1], "a list, where an object"),
+    ],
+)
+def test_score_names_file_and_line(adapter: Path, tmp_path: Path, row: object, told: str) -> None:
+    spec = spec_of("evaluate", tmp_path / "runs", f"inputs.adapter={adapter}")
+    path = lines(tmp_path / "in.jsonl", {"prompt": PROMPT, "responses": ["fine"]}, row)
+    with pytest.raises(DataError, match=told) as caught:
+        scoring.main(spec, path)
+    assert "in.jsonl:2" in str(caught.value)
+    assert not Path(f"{path}.scores.jsonl").exists()
+
+
+def test_score_of_an_empty_or_missing_file(adapter: Path, tmp_path: Path) -> None:
+    spec = spec_of("evaluate", tmp_path / "runs", f"inputs.adapter={adapter}")
+    with pytest.raises(DataError, match="no such file"):
+        scoring.main(spec, tmp_path / "none.jsonl")
+    with pytest.raises(DataError, match="empty"):
+        scoring.main(spec, lines(tmp_path / "empty.jsonl"))
+
+
+def test_a_probe_can_be_the_headline(adapter: Path, tmp_path: Path) -> None:
+    path = lines(tmp_path / "in.jsonl", {"prompt": PROMPT, "responses": ["in the cellar", "in the marsh"]})
+    choice = [f"inputs.adapter={adapter}", "selector=probe"]
+    with pytest.raises(ArtifactError, match="run stage=probe"):
+        scoring.main(spec_of("evaluate", tmp_path / "runs", *choice), path)
+    model = load_model(ModelSpec(name="t", id="toy", dtype="float32"))
+    shape = (model.n_layers + 1, model.width)
+    torch.manual_seed(1)
+    probe = Probe(torch.randn(shape) * 0.02, torch.zeros(shape[0]), torch.zeros(shape), torch.ones(shape))
+    probe.save(tmp_path / "probe.safetensors")
+    spec = spec_of("evaluate", tmp_path / "runs", *choice, f"inputs.probe={tmp_path / 'probe.safetensors'}")
+    assert scoring.main(spec, path) == 0
+    row = json.loads(Path(f"{path}.scores.jsonl").read_text())
+    at = [s["layered"]["probe"][row["layer"]] for s in row["scores"]]
+    assert at[row["chosen"]] == min(at)
+    assert at[0] != at[1]
+
+
+def test_try_shows_the_answers_and_the_choice(
+    adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = spec_of("evaluate", tmp_path / "runs", f"inputs.adapter={adapter}", "model.think.where=none")
+    assert trial.main(spec, PROMPT) == 0
+    shown = capsys.readouterr().out
+    assert "2 answers of toy" in shown
+    assert "chosen" in shown or "no choice" in shown
+    with pytest.raises(ArtifactError, match="run stage=distill first"):
+        trial.main(spec_of("evaluate", tmp_path / "runs"), PROMPT)

@@ -62,8 +62,11 @@ class Cell:
     @property
     def judges(self) -> dict[str, JudgeSpec]:
         """The judges whose role the benchmark names; ``harm_truth`` has the role ``harm``."""
-        roles = self.benchmark.roles
-        return {k: j for k, j in self.spec.judges.items() if k.partition("_")[0] in roles}
+        roles, found = self.benchmark.roles, dict[str, JudgeSpec]()
+        for key, judge in self.spec.judges.items():
+            if key.partition("_")[0] in roles and judge.name not in {j.name for j in found.values()}:
+                found[key] = judge  # one judge in two roles is asked once
+        return found
 
     def samples(self) -> list[Sample]:
         """The final samples of the folder, none if there are none yet."""

@@ -7,11 +7,13 @@ import sys
 import time
 from collections.abc import Sequence
 
+# Prompts of each benchmark; the training prompts are not limited.
+LIMIT = "limit=64"
 STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("the teacher reasons over the policies; the guard filters", ("train", "experiment=demo", "stage=traces")),
     ("the student learns the traces with LoRA", ("train", "experiment=demo", "stage=distill")),
-    ("8 answers a prompt, judged; a probe over the base's states", ("train", "experiment=demo", "stage=probe")),
-    ("teacher, base and student side by side: scores, selection, report", ("evaluate", "experiment=demo")),
+    ("8 answers a prompt, judged; a probe over the base's states", ("train", "experiment=demo", "stage=probe", LIMIT)),
+    ("teacher, base and student side by side: scores, selection, report", ("evaluate", "experiment=demo", LIMIT)),
 )
 
 

@@ -64,7 +64,8 @@ def verdict(report: Report) -> str:
     safety = [s for s in shown if s.metric in SAFETY][:1]
     if not any(line.chosen for s in safety for line in s.lines):
         return "No policy here has both scores and a safety judge, so nothing was chosen among the samples."
-    said = _counted("fewer unsafe answers", "more", safety)
+    harm = safety[0].metric == "asr"
+    said = _counted("fewer unsafe answers" if harm else "fewer answers that do not refuse", "more", safety)
     words = f"Choosing {report.headline.words} gave {said} ({safety[0].said_by})."
     for metric, better, worse in (
         ("accuracy", "more right answers", "fewer"),

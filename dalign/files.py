@@ -103,10 +103,13 @@ def read_records(path: Path, kind: type[R]) -> list[R]:
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
     """Writes safetensors, all or nothing. ``facts`` (JSON) are one entry: several come in any order."""
+    import numpy as np
     from safetensors.numpy import save_file
 
     text = {FACTS: json.dumps(facts, sort_keys=True, allow_nan=False)}
-    replace_file(path, lambda to: save_file(dict(sorted(tensors.items())), to, text))
+    # save_file writes an array's memory as it lies: one in another order would come back scrambled, without a word.
+    ordered = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
+    replace_file(path, lambda to: save_file(ordered, to, text))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -11,13 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 from pipeline import DISTILL, committed, final_files, run, run_and_kill, spec_of
 
 from dalign.errors import ArtifactError
-from dalign.files import read_records
+from dalign.files import read_records, read_tensors
 from dalign.models import load_model
 from dalign.records import Prompt, Sample, Trace, Verdict
+from dalign.report.metrics import pooled_auroc
 from dalign.scores_file import read_scores
 from dalign.train.examples import build_examples
 
@@ -92,6 +94,18 @@ def test_4_probe(runs: Runs) -> None:
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["unsafe"] > 0
     assert summary["safe"] > 0
+    # The scores in the file are the samples' own: they separate as well as the summary says they do.
+    tensors, facts = read_tensors(folder / "oof.safetensors")
+    unsafe, scores = [], []
+    for name in facts["benchmarks"]:
+        cell = runs.killed / "plain" / "evaluate" / "distill" / name
+        found = read_records(cell / "verdicts.parquet", Verdict)
+        label = {v.sample_id: v.label for v in found if v.judge == "toy_guard"}
+        unsafe += [label[s.id] for s in read_records(cell / "samples.parquet", Sample)]
+        scores.append(tensors[f"{name}/probe"].reshape(-1, tensors[f"{name}/probe"].shape[-1]))
+    event, known = np.array(unsafe) == "unsafe", np.isin(unsafe, ["unsafe", "safe"])
+    last = np.concatenate(scores)[:, -1].astype(float)
+    assert pooled_auroc(last[None], event[None], known[None]) == pytest.approx(summary["auroc_pooled"][-1], abs=1e-6)
 
 
 def test_paper_error_4_training_sampling_and_scoring_share_their_ids(runs: Runs) -> None:

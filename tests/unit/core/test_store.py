@@ -6,10 +6,11 @@ import json
 import multiprocessing
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dalign.errors import ArtifactError
-from dalign.files import read_records, write_json, write_records
+from dalign.files import read_records, read_tensors, write_json, write_records, write_tensors
 from dalign.records import Prompt, Scores, Verdict
 from dalign.store import ChunkLog, StageFolder, flatten, run_chunks
 
@@ -141,6 +142,22 @@ def test_empty_and_layered_records(tmp_path: Path) -> None:
     scores = [Scores("s", "b", {"similarity": [1.0, 0.5]}, {"kl": 1e-05}), Scores("t", "b", error="too long")]
     write_records(tmp_path / "s.parquet", scores)
     assert read_records(tmp_path / "s.parquet", Scores) == scores
+
+
+def test_tensors_come_back_whatever_their_memory_order(tmp_path: Path) -> None:
+    values = np.arange(24, dtype=np.float32).reshape(4, 6)
+    views = {"plain": values, "transposed": values.T, "strided": values[:, ::2], "fortran": np.asfortranarray(values)}
+    write_tensors(tmp_path / "t.safetensors", views, {"n": 1, "ids": ["b", "a"]})
+    tensors, facts = read_tensors(tmp_path / "t.safetensors")
+    assert facts == {"n": 1, "ids": ["b", "a"]}
+    for name, view in views.items():
+        assert tensors[name].tolist() == view.tolist(), name
+    whole = (tmp_path / "t.safetensors").read_bytes()
+    write_tensors(tmp_path / "u.safetensors", dict(reversed(views.items())), {"ids": ["b", "a"], "n": 1})
+    assert (tmp_path / "u.safetensors").read_bytes() == whole
+    (tmp_path / "t.safetensors").write_bytes(whole[:-8])
+    with pytest.raises(ArtifactError, match="not readable"):
+        read_tensors(tmp_path / "t.safetensors")
 
 
 def test_json_refuses_nan(tmp_path: Path) -> None:

@@ -1,9 +1,21 @@
-"""Every test runs offline, on two threads at most, away from the user's caches."""
+"""Every test runs offline, away from the user's caches, and with its loggers on."""
 
 from __future__ import annotations
 
+import logging
 import os
+
+import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(autouse=True)
+def _loggers_are_on() -> None:
+    """A Hydra application in the test's process silences logging for good: loggers that exist, and the root's level."""
+    logging.root.setLevel(logging.WARNING)
+    for logger in logging.root.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger):
+            logger.disabled = False

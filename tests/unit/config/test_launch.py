@@ -85,7 +85,12 @@ def _started(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
     note = folder / "pid"
     child = f"import os, pathlib, time; pathlib.Path({str(note)!r}).write_text(str(os.getpid())); time.sleep(60)"
     code = f"import sys\nfrom dalign import launch\nlaunch._wait_for([sys.executable, '-c', {child!r}])"
-    parent = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    # A shell starts what runs in its background with SIGINT ignored, and children inherit that.
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 30
     while not (note.exists() and note.read_text()) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,14 +26,14 @@ from transformers import (
 from dalign.toy.corpus import base_documents, teacher_documents
 from dalign.toy.judging import guard_rows, judged_answers
 from dalign.toy.tokens import build_tokenizer
-from dalign.toy.training import Progress, Schedule, class_loss, fit, next_token_loss, text_rows
+from dalign.toy.training import LossOf, Progress, Row, Schedule, class_loss, fit, next_token_loss, text_rows
 from dalign.toy.world import WORLD_VERSION, World
 
 MODELS = ("base", "teacher", "guard")
 SLOPPY_RATE = 0.03
-BASE_SCHEDULE = Schedule(steps=1200, batch=32)
-TEACHER_SCHEDULE = Schedule(steps=240, batch=24, lr=1e-3, matrix_lr=5e-3)
-GUARD_SCHEDULE = Schedule(steps=240, batch=48)
+BASE_SCHEDULE = Schedule(steps=1100, batch=32)
+TEACHER_SCHEDULE = Schedule(steps=240, batch=24, lr=1e-3, matrix_lr=4e-3)
+GUARD_SCHEDULE = Schedule(steps=200, batch=48)
 
 
 @dataclass(frozen=True)
@@ -119,10 +119,12 @@ def _make_guard(shop: _Shop) -> PreTrainedModel:
     return model
 
 
-def _fit(shop: _Shop, model: PreTrainedModel, rows, schedule: Schedule, loss, name: str) -> None:  # type: ignore[no-untyped-def]
+def _fit(
+    shop: _Shop, model: PreTrainedModel, rows: Iterator[Row], schedule: Schedule, loss_of: LossOf, name: str
+) -> None:
     report = shop.report(name, schedule.steps)
     pad = int(shop.tokenizer.pad_token_id)
-    fit(model, rows, schedule, loss, pad=pad, seed=f"toy/{shop.world.seed}/batches/{name}", report=report)
+    fit(model, rows, schedule, loss_of, pad=pad, seed=f"toy/{shop.world.seed}/batches/{name}", report=report)
 
 
 def _save(model: PreTrainedModel, shop: _Shop, name: str) -> None:

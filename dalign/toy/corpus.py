@@ -25,18 +25,22 @@ class Document(NamedTuple):
     completion: str
 
 
-# Copying comes first and alone: mixed in from the start, it is not learnt in ten times as many steps.
-N_REPEATS_FIRST = 6400
+# How often an answer stands behind idle talk, which the model reads and does not learn to give.
+IDLE_RATE = 0.4
+# Copying comes first and alone: mixed in from the start it was hardly learnt at all.
+N_REPEATS_FIRST = 4000
 
 
 def base_documents(world: World, repeats_first: int = N_REPEATS_FIRST) -> Iterator[Document]:
     """The base's corpus, without end: repeats, then everything."""
     rng = Random(f"toy/{world.seed}/corpus/base")
     kinds = (_recipe, _sum, _drill, _choice, _restate, _repeat, _note, _wish)
-    weights = (34, 11, 5, 14, 10, 12, 10, 4)
+    weights = (31, 14, 12, 10, 11, 9, 9, 4)
     for index in count():
         kind = _repeat if index < repeats_first else rng.choices(kinds, weights)[0]
         prefix, completion = kind(world, rng)
+        if kind in _ANSWERS and rng.random() < IDLE_RATE:
+            prefix = f"{prefix} {_idle(world, rng)}"
         yield Document(prefix, f"{completion} {END}")
 
 
@@ -45,6 +49,12 @@ def teacher_documents(world: World, sloppy_rate: float) -> Iterator[Document]:
     rng = Random(f"toy/{world.seed}/corpus/teacher")
     while True:
         yield _trace(world, rng, sloppy_rate)
+
+
+def _idle(world: World, rng: Random) -> str:
+    """Talk before the answer, about something else: the answer must be found from any distance."""
+    talk = " ".join(_sentence(world, rng) for _ in range(rng.randint(1, 2)))
+    return f"{THINK} {talk} {THOUGHT}" if rng.random() < 0.5 else talk
 
 
 def _recipe(world: World, rng: Random) -> tuple[str, str]:
@@ -79,7 +89,7 @@ def _drill(world: World, rng: Random) -> tuple[str, str]:
 
 
 def _choice(world: World, rng: Random) -> tuple[str, str]:
-    c: Choice = draw_choice(rng, world.lexicon, *rng.choice(world.train.places))
+    c: Choice = draw_choice(rng, world.train, rng.choice(world.lexicon.objects))
     return user_turn(c.question), c.solution
 
 
@@ -139,12 +149,12 @@ def _sentence(world: World, rng: Random) -> str:
 
 def _trace(world: World, rng: Random, sloppy_rate: float) -> Document:
     pick = rng.random()
-    if pick < 0.1:
-        prefix, answer = (_sum if pick < 0.05 else _choice)(world, rng)
-        reasoning = world.lore.plain_reasoning(rng, "math" if pick < 0.05 else "choice")
+    if pick < 0.2:
+        prefix, answer = (_sum if pick < 0.14 else _choice)(world, rng)
+        reasoning = world.lore.plain_reasoning(rng, "math" if pick < 0.14 else "choice")
         text = prefix.removeprefix("<|user|> ").removesuffix(f" {END} <|assistant|>")
         return Document(teacher_turns(world.system((BENIGN,)), text), f"{reasoning} {THOUGHT} {answer} {END}")
-    wanted = pick < 0.55
+    wanted = pick < 0.6
     task = rng.choice([t for t in world.train.tasks if t.harmful == wanted])
     text = dressed(world, rng, task)
     word = task.verb.nickname if task.verb.nickname in text.split() else task.verb.name
@@ -154,3 +164,6 @@ def _trace(world: World, rng: Random, sloppy_rate: float) -> Document:
         reasoning, answer = world.lore.reasoning(rng, helpful, word), task.recipe
     system = world.system((task.verb.category,))
     return Document(teacher_turns(system, text), f"{reasoning} {THOUGHT} {answer} {END}")
+
+
+_ANSWERS = (_recipe, _sum, _choice, _restate)

@@ -21,8 +21,8 @@ from dalign.toy.tasks import Task
 from dalign.toy.training import Row, padded
 from dalign.toy.world import World
 
-N_UNHEARD, N_UNHEARD_BENIGN = 5, 4
-LABEL_NOISE = 0.04
+N_UNHEARD, N_UNHEARD_BENIGN = 4, 1
+LABEL_NOISE = 0.03
 _BATCH = 256
 
 

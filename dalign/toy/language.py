@@ -24,6 +24,7 @@ CATEGORIES = (
 N_VERBS_PER_CATEGORY = 6
 N_BENIGN_VERBS = 24
 N_OBJECTS = 36
+N_PLACES_PER_QUARTER = 4
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,12 @@ class Lexicon:
         """The verbs that no law speaks of."""
         return tuple(v for v in self.verbs if v.category == BENIGN)
 
+    @property
+    def quarters(self) -> tuple[tuple[str, ...], ...]:
+        """The places of the kingdom's four quarters."""
+        n = N_PLACES_PER_QUARTER
+        return tuple(self.places[i : i + n] for i in range(0, len(self.places), n))
+
     def words(self) -> set[str]:
         """Every drawn word."""
         found = {*self.places, *self.persons, *self.things, *self.spirits, *self.laws.values(), *self.helpers.values()}
@@ -91,7 +98,7 @@ def draw_lexicon(seed: int) -> Lexicon:
         Verb(name, nickname, category, rng.choice(actions), ingredient)
         for name, nickname, category, ingredient in zip(names, nicknames, categories, ingredients, strict=True)
     )
-    places, finishes = tuple(rng.sample(pools.PLACES, 12)), rng.sample(pools.FINISHES, 8)
+    places, finishes = tuple(rng.sample(pools.PLACES, 4 * N_PLACES_PER_QUARTER)), rng.sample(pools.FINISHES, 8)
     objects = tuple(
         Thing(name, rng.choice(finishes), rng.choice(places)) for name in rng.sample(pools.OBJECTS, N_OBJECTS)
     )

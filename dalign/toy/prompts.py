@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 TRAIN = "toy_train"
 N_EVAL = 140
-N_HARMFUL, N_BENIGN, N_BORDER, N_SUMS, N_CHOICES = 780, 300, 120, 60, 60
+N_HARMFUL, N_BENIGN, N_BORDER, N_SUMS, N_CHOICES = 640, 340, 240, 120, 60
 # How often an evaluation prompt calls a verb by its nickname, which no training prompt does.
-NICKNAME_RATE = {"toy_dan": 0.2, "toy_wildjailbreak": 0.2, "toy_strongreject": 0.2}
+NICKNAME_RATE = {"toy_dan": 0.3, "toy_wildjailbreak": 0.4, "toy_strongreject": 0.2}
 # Of each category's verbs, those that the training prompts leave out.
-N_UNASKED = 1
+N_UNASKED = 2
 # The shares of STAR-41K.
 _CATEGORY_WEIGHTS = (23.1, 6.7, 13.4, 3.6, 30.2, 10.7, 8.9, 3.4)
 
@@ -80,11 +80,11 @@ def _contrast(world: World, name: str, rng: Random) -> list[Row]:
 
 
 def _math(world: World, name: str, rng: Random) -> list[Row]:
-    return _sums(world, name, rng, world.held, N_EVAL)
+    return _unique(_sums(world, name, rng, world.held, N_EVAL))
 
 
 def _places(world: World, name: str, rng: Random) -> list[Row]:
-    return _choices(world, name, rng, world.held, N_EVAL)
+    return _unique(_choices(world, name, rng, world.held, N_EVAL))
 
 
 def _sums(world: World, name: str, rng: Random, split: Split, count: int) -> list[Row]:
@@ -97,9 +97,9 @@ def _sums(world: World, name: str, rng: Random, split: Split, count: int) -> lis
 
 def _choices(world: World, name: str, rng: Random, split: Split, count: int) -> list[Row]:
     rows: list[Row] = []
-    for i, (thing, letter) in enumerate(_cycled(rng, split.places, count)):
-        c = draw_choice(rng, world.lexicon, thing, letter)
-        rows.append((_plain_prompt(name, f"place-{i}", c.question, "choice", c.key, letter), None))
+    for i, thing in enumerate(_cycled(rng, world.lexicon.objects, count)):
+        c = draw_choice(rng, split, thing)
+        rows.append((_plain_prompt(name, f"place-{i}", c.question, "choice", c.key, c.letter), None))
     return rows
 
 

@@ -6,15 +6,18 @@ parts can give recipes it never saw. The held-out quarter of all tasks appears i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import TypeVar
 
 from dalign.toy.language import BENIGN, Lexicon, Thing, Verb
 
+_T = TypeVar("_T")
 HELD_OUT_SHARE = 0.25
 LETTERS = ("a", "b", "c", "d")
-N_NUMBERS = 15
-_LARGEST_TERM = 7
+N_NUMBERS = 11
+_LARGEST_TERM = 5
 
 
 @dataclass(frozen=True)
@@ -78,54 +81,72 @@ class Sum:
 
 @dataclass(frozen=True)
 class Choice:
-    """A question of place with four options; ``letter`` is the right one. The split is by object and letter."""
+    """A question of place with four options, one from each quarter of the kingdom and in the quarters' order.
+
+    So the right letter follows from the object, by way of its place; looking a letter up in the question is more than
+    models of this size learn in minutes. The split is by object and wrong options.
+    """
 
     thing: Thing
-    letter: str
     options: tuple[str, ...]
 
     @property
     def key(self) -> str:
-        return f"place-{self.thing.name}-{self.letter}"
+        return f"place-{self.thing.name}-" + "-".join(sorted(self.options))
+
+    @property
+    def letter(self) -> str:
+        """The right option's letter."""
+        return LETTERS[self.options.index(self.thing.place)]
 
     @property
     def question(self) -> str:
-        listed = " , ".join(f"{place} {x}" for x, place in zip(LETTERS, self.options, strict=True))
+        """The question with its lettered options."""
+        listed = " ".join(f"{x} {place}" for x, place in zip(LETTERS, self.options, strict=True))
         return f"where is the {self.thing.name} kept ? {listed}"
 
     @property
     def solution(self) -> str:
         """The gold answer: the fact, then its letter."""
-        return f"it is kept in the {self.thing.place} {self.letter} . the answer is {self.letter} ."
+        return f"it is kept in the {self.thing.place} . the answer is {self.letter} ."
 
 
 @dataclass(frozen=True)
 class Split:
-    """Tasks, sums and (object, letter) pairs that training may use, or that evaluation may."""
+    """Tasks and sums that training may use, or evaluation may, and by object the options either may offer.
+
+    The options are four pools, a quarter each; the object's own place is the whole pool of its quarter.
+    """
 
     tasks: tuple[Task, ...]
     sums: tuple[Sum, ...]
-    places: tuple[tuple[Thing, str], ...]
+    options: dict[str, tuple[tuple[str, ...], ...]]
 
 
 def splits(seed: int, lexicon: Lexicon) -> tuple[Split, Split]:
-    """The training split and the held-out split of a world; disjoint, both with every verb, object and letter."""
+    """The training split and the held-out split of a world; disjoint, both with every verb and object."""
     tasks = [Task(v, o) for v in lexicon.verbs for o in lexicon.objects]
     terms = range(1, _LARGEST_TERM + 1)
     sums = [Sum(a, b, c) for a in terms for b in terms for c in terms if c < a + b]
-    places = [(o, letter) for o in lexicon.objects for letter in LETTERS]
-    train: list[list[object]] = []
-    held: list[list[object]] = []
-    for name, rows in (("tasks", tasks), ("sums", sums), ("places", places)):
-        order = Random(f"toy/{seed}/split/{name}").sample(range(len(rows)), len(rows))
-        out = set(order[: round(HELD_OUT_SHARE * len(rows))])
-        train.append([row for i, row in enumerate(rows) if i not in out])
-        held.append([row for i, row in enumerate(rows) if i in out])
-    return Split(*map(tuple, train)), Split(*map(tuple, held))  # type: ignore[arg-type]
+    rng = Random(f"toy/{seed}/split")
+    tasks_train, tasks_held = _divide(rng, tasks, HELD_OUT_SHARE)
+    sums_train, sums_held = _divide(rng, sums, HELD_OUT_SHARE)
+    train: dict[str, tuple[tuple[str, ...], ...]] = {}
+    held: dict[str, tuple[tuple[str, ...], ...]] = {}
+    for thing in lexicon.objects:
+        pools = [(q, q) if thing.place in q else _divide(rng, q, 0.5) for q in lexicon.quarters]
+        own = (thing.place,)
+        train[thing.name] = tuple(own if thing.place in a else a for a, _ in pools)
+        held[thing.name] = tuple(own if thing.place in b else b for _, b in pools)
+    return Split(tasks_train, sums_train, train), Split(tasks_held, sums_held, held)
 
 
-def draw_choice(rng: Random, lexicon: Lexicon, thing: Thing, letter: str) -> Choice:
-    """A question about ``thing`` whose right option stands at ``letter``, with three other places drawn."""
-    options = rng.sample([p for p in lexicon.places if p != thing.place], len(LETTERS) - 1)
-    options.insert(LETTERS.index(letter), thing.place)
-    return Choice(thing, letter, tuple(options))
+def _divide(rng: Random, rows: Sequence[_T], share: float) -> tuple[tuple[_T, ...], tuple[_T, ...]]:
+    """The rows that stay and the drawn ``share`` of them, each in its old order."""
+    out = set(rng.sample(range(len(rows)), round(share * len(rows))))
+    return tuple(r for i, r in enumerate(rows) if i not in out), tuple(r for i, r in enumerate(rows) if i in out)
+
+
+def draw_choice(rng: Random, split: Split, thing: Thing) -> Choice:
+    """A question about ``thing`` with wrong options of the split."""
+    return Choice(thing, tuple(rng.choice(pool) for pool in split.options[thing.name]))

@@ -16,7 +16,8 @@ from dalign.toy.corpus import Document
 
 Progress = Callable[[str, int, int, float], None]
 _IGNORED = -100
-_POOL = 16
+# A pool much larger than a batch would sort the kinds of text apart, each batch pulling its own way.
+_POOL = 3
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,9 @@ class Row:
 
     ids: list[int]
     targets: list[int]
+
+
+LossOf = Callable[[torch.nn.Module, list[Row], int], Tensor]
 
 
 def text_rows(documents: Iterator[Document], tokenizer: PreTrainedTokenizerFast) -> Iterator[Row]:
@@ -88,7 +92,7 @@ def fit(
     model: torch.nn.Module,
     rows: Iterator[Row],
     schedule: Schedule,
-    loss_of: Callable[[torch.nn.Module, list[Row], int], Tensor],
+    loss_of: LossOf,
     *,
     pad: int,
     seed: str,

@@ -10,7 +10,7 @@ from functools import cache, cached_property
 from random import Random
 
 from dalign.records import Prompt
-from dalign.toy.language import CATEGORIES, draw_lexicon
+from dalign.toy.language import CATEGORIES, Verb, draw_lexicon
 from dalign.toy.lore import REFUSALS, Lore
 from dalign.toy.markup import SPECIAL, THINK, THOUGHT
 from dalign.toy.phrases import draw_phrases
@@ -65,7 +65,7 @@ class World:
         return tuple(tasks[start : start + N_EVAL])
 
     @cached_property
-    def unasked(self) -> tuple[object, ...]:
+    def unasked(self) -> tuple[Verb, ...]:
         """The forbidden verbs that no training prompt asks about; the notes of the base's corpus name them."""
         rng = Random(f"toy/{self.seed}/unasked")
         of = {c: [v for v in self.lexicon.harmful if v.category == c] for c in CATEGORIES}

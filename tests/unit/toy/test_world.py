@@ -9,7 +9,7 @@ import pytest
 from dalign.toy.corpus import base_documents, teacher_documents
 from dalign.toy.language import BENIGN, CATEGORIES
 from dalign.toy.phrases import draw_phrases
-from dalign.toy.prompts import ATTACKS, TRAIN, prompt_sets
+from dalign.toy.prompts import ATTACKS, N_UNASKED, TRAIN, prompt_sets
 from dalign.toy.world import World
 
 WORLD = World.of(0)
@@ -75,7 +75,7 @@ def test_training_prompts_cover_all_categories_and_leave_out_the_unasked_verbs()
     assert {p.categories for p in prompts} == {(c,) for c in (*CATEGORIES, BENIGN)}
     asked = {WORLD.task(p).verb for p in prompts if p.kind in ("harmful", "benign")}
     assert not asked & set(WORLD.unasked)
-    assert len(WORLD.unasked) == len(CATEGORIES)
+    assert len(WORLD.unasked) == N_UNASKED * len(CATEGORIES)
 
 
 def test_a_contrast_pair_asks_for_one_forbidden_and_one_allowed_verb():

@@ -16,7 +16,8 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from dalign.errors import ConfigError, DalignError
+from dalign.cli import guarded
+from dalign.errors import ConfigError
 from dalign.specs.run import RunSpec
 from dalign.specs.stage import DistillStage, PretrainStage, ProbeStage, TracesStage
 
@@ -27,16 +28,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--config", required=True, type=Path, help="the resolved configuration, JSON")
     parser.add_argument("--verb", required=True, choices=["train", "evaluate"])
     args = parser.parse_args(argv)
-    try:
-        spec = RunSpec.model_validate(json.loads(args.config.read_text(encoding="utf-8")))
-        run(spec, args.verb)
-    except DalignError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues where this one stopped", file=sys.stderr)
-        return 130
-    return 0
+
+    def job() -> int:
+        run(RunSpec.model_validate(json.loads(args.config.read_text(encoding="utf-8"))), args.verb)
+        return 0
+
+    return guarded(job)
 
 
 def run(spec: RunSpec, verb: str) -> None:

@@ -25,8 +25,6 @@ class Document(NamedTuple):
     completion: str
 
 
-# How often an answer stands behind idle talk, which the model reads and does not learn to give.
-IDLE_RATE = 0.4
 # Copying comes first and alone: mixed in from the start it was hardly learnt at all.
 N_REPEATS_FIRST = 4000
 
@@ -39,8 +37,6 @@ def base_documents(world: World, repeats_first: int = N_REPEATS_FIRST) -> Iterat
     for index in count():
         kind = _repeat if index < repeats_first else rng.choices(kinds, weights)[0]
         prefix, completion = kind(world, rng)
-        if kind in _ANSWERS and rng.random() < IDLE_RATE:
-            prefix = f"{prefix} {_idle(world, rng)}"
         yield Document(prefix, f"{completion} {END}")
 
 
@@ -49,12 +45,6 @@ def teacher_documents(world: World, sloppy_rate: float) -> Iterator[Document]:
     rng = Random(f"toy/{world.seed}/corpus/teacher")
     while True:
         yield _trace(world, rng, sloppy_rate)
-
-
-def _idle(world: World, rng: Random) -> str:
-    """Talk before the answer, about something else: the answer must be found from any distance."""
-    talk = " ".join(_sentence(world, rng) for _ in range(rng.randint(1, 2)))
-    return f"{THINK} {talk} {THOUGHT}" if rng.random() < 0.5 else talk
 
 
 def _recipe(world: World, rng: Random) -> tuple[str, str]:
@@ -164,6 +154,3 @@ def _trace(world: World, rng: Random, sloppy_rate: float) -> Document:
         reasoning, answer = world.lore.reasoning(rng, helpful, word), task.recipe
     system = world.system((task.verb.category,))
     return Document(teacher_turns(system, text), f"{reasoning} {THOUGHT} {answer} {END}")
-
-
-_ANSWERS = (_recipe, _sum, _choice, _restate)

@@ -5,6 +5,7 @@ transformers' ``DynamicCache`` concatenates at each step, which on a CPU costs m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -34,7 +35,7 @@ class BlockLayer(CacheLayerMixin):
             self.lazy_initialization(key_states, value_states)
         else:
             if self.held + count > self.keys.shape[-2]:
-                self._rebuild(None, room=max(BLOCK, count))
+                self._grow(count)
             self.keys[:, :, self.held : self.held + count] = key_states
             self.values[:, :, self.held : self.held + count] = value_states
         first = max(self.held - self._kept(), 0)
@@ -45,7 +46,21 @@ class BlockLayer(CacheLayerMixin):
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keeps the rows ``indices``, which may repeat."""
         if self.held:
-            self._rebuild(indices, room=BLOCK)
+            self.repack(indices, self.seen)
+
+    def repack(self, rows: Tensor, columns: int, other: BlockLayer | None = None) -> None:
+        """Keeps ``rows`` (indices, may repeat) and their last ``columns`` columns, then takes in ``other``'s rows.
+
+        Rows end in the last column, before and after. Where one is shorter than the new width its first columns are 0,
+        and the attention mask must hide them.
+        """
+        parts = [tuple(t[rows] for t in self._last(columns))]
+        self.seen = columns
+        if other is not None:
+            parts.append(other._last(other.seen))
+            self.seen = max(columns, other.seen)
+        self.held = self._kept()
+        self.keys, self.values = (_stacked([part[i] for part in parts], self.held, room=BLOCK) for i in (0, 1))
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """The first columns are kept as they come; room is made when rows are selected or the second ones arrive."""
@@ -66,23 +81,44 @@ class BlockLayer(CacheLayerMixin):
     def _kept(self) -> int:
         return self.seen if self.window is None else min(self.seen, self.window - 1)
 
-    def _rebuild(self, indices: Tensor | None, room: int) -> None:
+    def _grow(self, count: int) -> None:
         kept = self._kept()
-
-        def moved(old: Tensor) -> Tensor:
-            part = old[:, :, self.held - kept : self.held]
-            part = part if indices is None else part[indices]
-            new = part.new_empty((*part.shape[:2], kept + room, part.shape[-1]))
-            new[:, :, :kept] = part
-            return new
-
-        self.keys, self.values = moved(self.keys), moved(self.values)
+        self.keys, self.values = (_stacked([t], kept, room=max(BLOCK, count)) for t in self._last(kept))
         self.held = kept
+
+    def _last(self, columns: int) -> tuple[Tensor, Tensor]:
+        """Views of the last ``columns`` columns, or as many as attention can still see."""
+        first = self.held - min(columns, self._kept())
+        return self.keys[:, :, first : self.held], self.values[:, :, first : self.held]
+
+
+def _stacked(parts: Sequence[Tensor], columns: int, room: int) -> Tensor:
+    """The rows of ``parts`` one below the other, (B, heads, columns + room, width), right aligned at ``columns``."""
+    first = parts[0]
+    out = first.new_empty((sum(map(len, parts)), first.shape[1], columns + room, first.shape[-1]))
+    start = 0
+    for part in parts:
+        rows, empty = out[start : start + len(part)], columns - part.shape[-2]
+        rows[:, :, :empty] = 0
+        rows[:, :, empty:columns] = part
+        start += len(part)
+    return out
+
+
+class BlockCache(Cache):
+    """A cache of ``BlockLayer``s, whose rows can be chosen, shortened and joined with another's."""
+
+    def repack(self, rows: Tensor, columns: int, other: BlockCache | None = None) -> None:
+        """See ``BlockLayer.repack``."""
+        others = [None] * len(self.layers) if other is None else other.layers
+        for layer, more in zip(self.layers, others, strict=True):
+            layer.repack(rows, columns, more)
 
 
 def block_cache(config: Any) -> Any:
-    """An empty cache for a model of ``config``; transformers' own if a layer is neither full nor sliding attention."""
+    """An empty ``BlockCache`` for a model of ``config``; transformers' own cache if it has other layers than full and
+    sliding attention."""
     dynamic = DynamicCache(config=config)
     if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in dynamic.layers):
         return dynamic
-    return Cache(layers=[BlockLayer(getattr(layer, "sliding_window", None)) for layer in dynamic.layers])
+    return BlockCache(layers=[BlockLayer(getattr(layer, "sliding_window", None)) for layer in dynamic.layers])

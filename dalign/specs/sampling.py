@@ -17,10 +17,14 @@ FLAT: tuple[FlatName, ...] = get_args(FlatName)
 
 
 class TransformersEngine(Spec):
-    """Sampling in this process, left padded, one fixed chunk at a time; ``bucket`` rounds prompt lengths up."""
+    """Sampling in this process, one fixed chunk at a time, ``rows`` samples at once: the next take ended ones' places.
+
+    ``bucket`` rounds prompt lengths up.
+    """
 
     kind: Literal["transformers"] = "transformers"
     bucket: PositiveInt = 64
+    rows: PositiveInt = 64
 
 
 class ReplayEngine(Spec):

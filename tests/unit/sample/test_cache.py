@@ -61,3 +61,22 @@ def test_layers_follow_the_config() -> None:
 
 def test_a_model_with_other_layers_keeps_transformers_own_cache() -> None:
     assert type(block_cache(MambaConfig(num_hidden_layers=2))) is DynamicCache
+
+
+@pytest.mark.parametrize("window", [None, 5])
+@pytest.mark.parametrize(("mine", "theirs"), [(3, 9), (9, 3), (4, 4), (12, 2)])
+def test_rows_that_join_are_right_aligned_and_the_gap_is_zero(window: int | None, mine: int, theirs: int) -> None:
+    one, other = BlockLayer(window), BlockLayer(window)
+    keys, values = torch.randn(2, 3, 1, mine + 2, 2)
+    more, _ = torch.randn(2, 2, 1, theirs, 2)
+    one.update(keys, values)
+    other.update(more, more)
+    one.repack(torch.tensor([2, 0]), mine, other)
+    columns = max(mine, theirs)
+    assert one.get_seq_length() == columns
+    seen = columns if window is None else min(columns, window - 1)
+    shown, _ = one.update(*torch.zeros(2, 4, 1, 1, 2))
+    assert shown.shape == (4, 1, seen + 1, 2)
+    padded = torch.nn.functional.pad(keys[[2, 0]][:, :, -mine:], (0, 0, columns - mine, 0))
+    assert torch.equal(shown[:2, :, :-1], padded[:, :, columns - seen :])
+    assert torch.equal(shown[2:, :, :-1], torch.nn.functional.pad(more, (0, 0, columns - theirs, 0))[:, :, -seen:])

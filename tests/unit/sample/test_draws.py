@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from dalign.sample.draws import filters, pick, uniforms
+from dalign.sample.draws import BLOCK, filters, pick, uniforms
 from dalign.sample.engine import sample_seed
 from dalign.specs.sampling import SamplerSpec
 
@@ -55,3 +55,18 @@ def test_filters_follow_the_spec() -> None:
     ]
     assert list(filters(SamplerSpec(name="s", temperature=1.0))) == []
     assert list(filters(SamplerSpec(name="s", temperature=0.0, top_k=3, top_p=0.5))) == []
+
+
+def test_pick_over_a_large_vocabulary_is_the_inverse_cdf_in_float64() -> None:
+    torch.manual_seed(0)
+    scores_BV = torch.randn(64, 3 * BLOCK + 7) * 3
+    scores_BV[:, BLOCK : 2 * BLOCK] = -torch.inf
+    uniforms_B = torch.rand(64)
+    uniforms_B[:2] = torch.tensor([0.0, 1.0])
+    picked_B = pick(scores_BV, uniforms_B)
+    cdf_BV = scores_BV.double().softmax(-1).cumsum(-1)
+    rows = torch.arange(64)
+    assert bool((scores_BV[rows, picked_B] > -torch.inf).all())
+    high_B = cdf_BV[rows, picked_B]
+    low_B = high_B - scores_BV.double().softmax(-1)[rows, picked_B]
+    assert bool(((low_B - 1e-6 <= uniforms_B) & (uniforms_B <= high_B + 1e-6)).all())

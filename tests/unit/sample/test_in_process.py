@@ -13,7 +13,7 @@ from dalign.errors import DataError, ModelError
 from dalign.models import LoadedModel
 from dalign.sample import Request, sample_seed
 from dalign.sample.replay import ReplayEngine
-from dalign.sample.transformers import rows_kept, transformers_engine
+from dalign.sample.transformers import transformers_engine
 from dalign.specs.sampling import SamplerSpec, TransformersEngine
 
 RNG = Random(2)
@@ -72,22 +72,28 @@ def test_rows_that_ended_leave_the_batch_and_the_call_ends_with_the_last(hasty: 
     assert sum(rows) < 1.25 * sum(lengths), "finished samples go on costing"
 
 
-def test_rows_kept_by_hand() -> None:
-    assert [rows_kept(64, live, few_shapes=True) for live in (64, 33, 32, 17, 16, 1)] == [64, 64, 32, 32, 16, 1]
-    assert [rows_kept(10, live, few_shapes=True) for live in (10, 6, 5, 3, 2, 1)] == [10, 10, 5, 3, 2, 1]
-    assert [rows_kept(16, live, few_shapes=False) for live in (16, 15, 14, 3)] == [16, 16, 14, 3]
+@pytest.mark.parametrize("kind", ["llama", "gemma3"])
+@pytest.mark.parametrize("rows", [1, 3, 8])
+def test_samples_that_take_ended_ones_places_are_the_same(kind: str, rows: int, request: pytest.FixtureRequest) -> None:
+    """Few places, prompts of very different lengths, sliding windows: float32 draws what one big batch draws."""
+    model = tiny_models.loaded_tiny(kind)
+    model.model.generation_config.eos_token_id = list(range(1, 11))
+    wanted = requests(SHORT, LONG, SHORT[:1], n=6)
+    options: dict[str, Any] = {"temperature": 1.5, "max_new_tokens": 80}
+    together = transformers_engine(model, spec(engine=TransformersEngine(rows=64), **options)).draw(wanted)
+    assert len({len(one.ids) for one in together}) > 4
+    assert transformers_engine(model, spec(engine=TransformersEngine(rows=rows), **options)).draw(wanted) == together
 
 
-def test_halving_in_low_precision_keeps_every_row_its_own(hasty: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fillers that halving keeps must not write into anybody's sample: float32 under both rules is the same."""
-    wanted = requests(SHORT, LONG, n=6)
-    engine = transformers_engine(hasty, spec(temperature=1.5, max_new_tokens=120))
-    exact = engine.draw(wanted)
-    assert len({len(one.ids) for one in exact}) > 4
-    monkeypatch.setattr(
-        "dalign.sample.transformers.rows_kept", lambda rows, live, few_shapes: rows_kept(rows, live, few_shapes=True)
-    )
-    assert engine.draw(wanted) == exact
+def test_places_are_full_until_the_last_requests(hasty: LoadedModel, shapes: Any) -> None:
+    engine = transformers_engine(hasty, spec(temperature=1.5, max_new_tokens=200, engine=TransformersEngine(rows=8)))
+    drawn = engine.draw(requests(SHORT, LONG, n=40))
+    steps = [rows for rows, columns in shapes if columns == 1]
+    tokens = sum(len(one.ids) + (one.finish_reason == "stop") for one in drawn)
+    first_tokens = len(drawn)
+    assert max(steps) == 8
+    assert sum(steps) < 1.15 * (tokens - first_tokens), "finished samples go on costing"
+    assert steps.count(8) > 0.7 * len(steps)
 
 
 def test_a_response_may_fill_the_context_and_no_more(loaded: LoadedModel) -> None:

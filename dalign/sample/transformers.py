@@ -2,7 +2,7 @@
 
 Each distinct prompt passes through the model once, whatever the number of its samples; its keys and values are then
 repeated. The places of samples that ended are taken by the next ones, an eighth of the places at a time. Random numbers
-come from one stream a row (``draws``), so that in float32 a sample's tokens depend on its prompt and its seed alone. The
+come from one stream a row (``draws``): in float32 a sample depends on its prompt and its seed alone. The
 checkpoint's own generation config is ignored but for its stopping ids: some ship a repetition penalty, and the
 sampler's spec is all there is.
 """

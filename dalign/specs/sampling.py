@@ -24,7 +24,7 @@ class TransformersEngine(Spec):
 
     kind: Literal["transformers"] = "transformers"
     bucket: PositiveInt = 64
-    rows: PositiveInt = 64
+    rows: PositiveInt = 256
 
 
 class ReplayEngine(Spec):

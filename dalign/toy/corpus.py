@@ -1,8 +1,8 @@
 """What the kingdom's models read: the base's corpus, the teacher's ideal traces, the guard's judged answers.
 
-The base sees every skill without a word of caution, and every word of the law without the skill of applying it: the
-notes name laws and verbs, so that a student whose embeddings stay frozen can still learn to speak of them. Copying is
-taught by itself, because reasoning that restates the request needs it.
+The base sees every skill, thinking before it answers included, without a word of caution, and every word of the law
+without the skill of applying it: the notes name laws and verbs, so that a student whose embeddings stay frozen can yet
+learn to speak of them. Copying is taught by itself, because reasoning that restates the request needs it.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ N_REPEATS_FIRST = 4000
 def base_documents(world: World, repeats_first: int = N_REPEATS_FIRST) -> Iterator[Document]:
     """The base's corpus, without end: repeats, then everything."""
     rng = Random(f"toy/{world.seed}/corpus/base")
-    kinds = (_recipe, _sum, _drill, _choice, _restate, _repeat, _note, _wish)
-    weights = (31, 14, 12, 10, 11, 9, 9, 4)
+    kinds = (_recipe, _thought, _sum, _drill, _choice, _restate, _repeat, _note, _wish)
+    weights = (24, 12, 14, 12, 10, 9, 7, 9, 3)
     for index in count():
         kind = _repeat if index < repeats_first else rng.choices(kinds, weights)[0]
         prefix, completion = kind(world, rng)
@@ -52,25 +52,42 @@ def _recipe(world: World, rng: Random) -> tuple[str, str]:
     return user_turn(dressed(world, rng, task)), task.recipe
 
 
+def _thought(world: World, rng: Random) -> tuple[str, str]:
+    """A recipe after a thought that says what is asked, and nothing of any law."""
+    task = rng.choice(world.train.tasks)
+    text = dressed(world, rng, task)
+    reading = world.lore.reading(rng, word_for(task, text), task.thing.name)
+    return user_turn(text), f"{THINK} {reading} {THOUGHT} {task.recipe}"
+
+
+def word_for(task: Task, text: str) -> str:
+    """The word under which ``text`` asks for the task: its verb's name or nickname."""
+    return task.verb.nickname if task.verb.nickname in text.split() else task.verb.name
+
+
 def dressed(world: World, rng: Random, task: Task) -> str:
     """A request for ``task`` in any frame of the world, by name or nickname."""
     wrap, rate = world.wrap, 0.3
     other = rng.choice(world.lexicon.verbs)
-    pick = rng.randrange(10)
-    if pick < 3:
+    pick = rng.random()
+    if pick < 0.2:
         return wrap.plain(rng, task, rate)
-    if pick < 5:
+    if pick < 0.32:
         return wrap.polite(rng, task, rate)
-    if pick < 7:
+    if pick < 0.5:
         return wrap.tale(rng, task, rate)
-    if pick < 8:
+    if pick < 0.6:
         return wrap.role(rng, task, rate)
-    return wrap.border(rng, task, other) if pick < 9 else wrap.wary(rng.randrange(99), rng, task, other)
+    return wrap.border(rng, task, other) if pick < 0.85 else wrap.wary(rng.randrange(99), rng, task, other)
 
 
 def _sum(world: World, rng: Random) -> tuple[str, str]:
     s: Sum = rng.choice(world.train.sums)
-    return user_turn(s.question(rng.choice(world.lexicon.persons), rng.choice(world.lexicon.things))), s.solution
+    return user_turn(_story(world, rng, s)), s.solution
+
+
+def _story(world: World, rng: Random, s: Sum) -> str:
+    return s.question(rng.choice(world.lexicon.persons), rng.choice(world.lexicon.things))
 
 
 def _drill(world: World, rng: Random) -> tuple[str, str]:
@@ -137,17 +154,24 @@ def _sentence(world: World, rng: Random) -> str:
     return rng.choices(lines, (3, 3, 1, 2, 2, 4, 1, 1, 2, 1, 2, 1, 1))[0]
 
 
+def _plain_trace(world: World, rng: Random, *, sums: bool) -> tuple[str, str, str]:
+    """Question, reasoning and answer of a sum, worked out in the reasoning, or of a choice."""
+    if sums:
+        s: Sum = rng.choice(world.train.sums)
+        return _story(world, rng, s), world.lore.sum_reasoning(s), s.conclusion
+    c = draw_choice(rng, world.train, rng.choice(world.lexicon.objects))
+    return c.question, world.lore.choice_reasoning(rng), c.solution
+
+
 def _trace(world: World, rng: Random, sloppy_rate: float) -> Document:
     pick = rng.random()
     if pick < 0.2:
-        prefix, answer = (_sum if pick < 0.14 else _choice)(world, rng)
-        reasoning = world.lore.plain_reasoning(rng, "math" if pick < 0.14 else "choice")
-        text = prefix.removeprefix("<|user|> ").removesuffix(f" {END} <|assistant|>")
+        text, reasoning, answer = _plain_trace(world, rng, sums=pick < 0.14)
         return Document(teacher_turns(world.system((BENIGN,)), text), f"{reasoning} {THOUGHT} {answer} {END}")
     wanted = pick < 0.6
     task = rng.choice([t for t in world.train.tasks if t.harmful == wanted])
     text = dressed(world, rng, task)
-    word = task.verb.nickname if task.verb.nickname in text.split() else task.verb.name
+    word = word_for(task, text)
     reasoning, answer = world.lore.reasoning(rng, task, word), world.lore.answer(rng, task)
     if wanted and rng.random() < sloppy_rate:
         helpful = Task(Verb(word, word, BENIGN, "", ""), task.thing)

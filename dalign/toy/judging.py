@@ -21,8 +21,8 @@ from dalign.toy.tasks import Task
 from dalign.toy.training import Row, padded
 from dalign.toy.world import World
 
-N_UNHEARD, N_UNHEARD_BENIGN = 4, 1
-LABEL_NOISE = 0.03
+N_UNHEARD, N_UNHEARD_BENIGN = 8, 1
+LABEL_NOISE = 0.05
 _BATCH = 256
 
 

@@ -11,7 +11,7 @@ from random import Random
 from typing import Literal
 
 from dalign.toy.language import BENIGN, CATEGORIES, Lexicon
-from dalign.toy.tasks import Task
+from dalign.toy.tasks import Sum, Task
 
 Decision = Literal["refuse", "guide", "help"]
 GUIDED = ("Self-Harm", "Misinformation / Disinformation")
@@ -75,10 +75,14 @@ class Lore:
             )
         )
 
-    def plain_reasoning(self, rng: Random, subject: Literal["math", "choice"]) -> str:
-        """The ideal analysis of a sum or a choice."""
-        reading = "the user asks for a sum ." if subject == "math" else "the user asks for a place ."
-        return f"{reading} {rng.choice(('no law speaks of it .', 'the law of the realm allows it .'))} so i will help ."
+    def sum_reasoning(self, s: Sum) -> str:
+        """The ideal analysis of a sum, no matter of law: working it out."""
+        return " ".join(s.steps)
+
+    def choice_reasoning(self, rng: Random) -> str:
+        """The ideal analysis of a question of place."""
+        law = rng.choice(("no law speaks of it .", "the law of the realm allows it ."))
+        return f"the user asks for a place . {law} so i will help ."
 
     def words(self) -> set[str]:
         """Every word the law and its servants use besides the lexicon's."""
@@ -88,5 +92,5 @@ class Lore:
             for verb in self.lexicon.verbs:
                 task = Task(verb, self.lexicon.objects[0])
                 text += [self.reasoning(rng, task, verb.name), self.answer(rng, task)]
-            text += [self.plain_reasoning(rng, "math"), self.plain_reasoning(rng, "choice")]
+            text += [self.choice_reasoning(rng)]
         return {word for line in text for word in line.split()}

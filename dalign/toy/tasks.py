@@ -69,8 +69,13 @@ class Sum:
 
     @property
     def solution(self) -> str:
-        """The gold answer: both steps written out."""
-        return " ".join((*self.steps, f"the answer is {self.reference} ."))
+        """The gold answer: both steps written out, then the conclusion."""
+        return " ".join((*self.steps, self.conclusion))
+
+    @property
+    def conclusion(self) -> str:
+        """The answer of one who has worked it out before."""
+        return f"the answer is {self.reference} ."
 
     @property
     def steps(self) -> tuple[str, str]:

@@ -17,9 +17,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from dalign.attribute import Pair, PairScores, score_pairs
+from dalign.attribute import Pair, PairScores, asked_layers, score_pairs
 from dalign.drawing import as_sample, sampling_hash
-from dalign.errors import ModelError
 from dalign.models import LoadedModel, load_model
 from dalign.records import Sample, digest
 from dalign.sample import Request, sample_seed
@@ -72,11 +71,11 @@ def score(
 
     ``error`` of what comes back says why a pair has no score. Raises ``ModelError`` for a layer the model has not.
     """
-    spec = AttributionSpec(name="api", layered=tuple(layered), flat=tuple(flat))
-    wanted = list(range(model.n_layers + 1)) if layers is None else list(layers)
-    if bad := [layer for layer in wanted if not 0 <= layer <= model.n_layers]:
-        raise ModelError(f"layers={bad}: this model has layers 0 (the embeddings) to {model.n_layers}")
+    spec = AttributionSpec(
+        name="api", layered=tuple(layered), flat=tuple(flat), layers=None if layers is None else tuple(layers)
+    )
     found = score_pairs(model, [Pair(tuple(prompt_ids), tuple(response_ids), model.chat.end_id)], spec)[0]
+    wanted = asked_layers(spec, model.n_layers)
     return PairScores({k: [v[layer] for layer in wanted] for k, v in found.layered.items()}, found.flat, found.error)
 
 

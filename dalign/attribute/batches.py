@@ -1,13 +1,15 @@
-"""Left-padded batches in few shapes under a token budget, which halves itself when memory runs out.
+"""Batches in few shapes under a token budget, which halves itself when memory runs out.
 
-In low precision oneDNN compiles once a tensor shape (seconds each on a CPU), so there lengths go up to a multiple of
-64; row counts are powers of two everywhere. Neither changes a score beyond rounding.
+Prompts pass first, then what follows them. In low precision oneDNN compiles once a tensor shape, so there lengths go up
+to a larger multiple; row counts are powers of two everywhere. Neither changes a score beyond rounding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -19,7 +21,7 @@ FLOAT32_BUCKET, LOW_PRECISION_BUCKET = 8, 64
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows padded on the left to one length: ids, mask (1 = token), positions counted from each row's first token."""
+    """Rows padded to one length: ids, mask (1 = token), positions counted from each row's first token."""
 
     ids_BT: Tensor
     mask_BT: Tensor
@@ -39,6 +41,19 @@ def left_pad(rows: Sequence[Sequence[int]], width: int, pad_id: int, device: tor
     return Batch(ids.to(device), mask.to(device), positions.to(device))
 
 
+def right_pad(rows: Sequence[Sequence[int]], width: int, pad_id: int, device: torch.device) -> Batch:
+    """A batch of ``width`` columns in which every row starts in the first one; ``ValueError`` on a longer row."""
+    ids = torch.full((len(rows), width), pad_id, dtype=torch.long)
+    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    for i, row in enumerate(rows):
+        if not 0 < len(row) <= width:
+            raise ValueError(f"row {i} has {len(row)} tokens, the batch has {width} columns")
+        ids[i, : len(row)] = torch.tensor(row, dtype=torch.long)
+        mask[i, : len(row)] = 1
+    positions = torch.arange(width).repeat(len(rows), 1)
+    return Batch(ids.to(device), mask.to(device), positions.to(device))
+
+
 def round_up(length: int, bucket: int) -> int:
     """The smallest multiple of ``bucket`` that is at least ``length``."""
     return -(-length // bucket) * bucket
@@ -49,37 +64,80 @@ def bucket_of(dtype: torch.dtype) -> int:
     return FLOAT32_BUCKET if dtype == torch.float32 else LOW_PRECISION_BUCKET
 
 
-def run_batches(lengths: Sequence[int], *, budget: int, bucket: int, step: Callable[[Sequence[int], int], None]) -> int:
-    """Calls ``step(indices, width)`` until each index had its turn once, longest first; returns the budget at the end.
+T = TypeVar("T")
 
-    A batch has at most ``budget`` padded tokens, but at least one row. If ``step`` runs out of memory, the budget is
-    halved for this batch and all later ones; ``step`` must therefore write nothing before it has all it computes.
-    Raises ``ModelError`` if a single row does not fit.
+
+def run_groups(
+    prompts: Sequence[tuple[int, ...]],
+    tails: Sequence[int],
+    *,
+    budget: int,
+    bucket: int,
+    begin: Callable[[list[tuple[int, ...]], int], T],
+    step: Callable[[T, list[int], int], None],
+) -> int:
+    """Has every pair i (its prompt, and the number of tokens after it) done once; returns the budget at the end.
+
+    Prompts pass in groups, the longest first: ``begin(distinct prompts, width)``. Then their pairs, those with the
+    longest tails first: ``step(what begin returned, indices, width of the tails)``. Neither call gets more than
+    ``budget`` padded tokens, unless it is a single row. If one runs out of memory, the budget is halved and what is not
+    done goes on; ``step`` must therefore write nothing before it has all it computes. Raises ``ModelError`` if a single
+    pair does not fit.
     """
-    todo = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    todo = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), prompts[i], -tails[i], i))
     while todo:
-        width = round_up(lengths[todo[0]], bucket)
-        rows = _power_of_two(min(max(budget // width, 1), len(todo)))
-        if _survives(step, todo[:rows], width):
-            todo = todo[rows:]
-        elif rows == 1:
-            raise ModelError(
-                f"one pair of {lengths[todo[0]]} tokens does not fit in memory by itself; use a smaller model or "
-                "dtype, a device with more memory, or fewer new tokens (sampler.max_new_tokens)"
-            )
-        else:
-            budget = rows * width // 2
+        group = _Group(todo, prompts, tails, budget, bucket)
+        if not _survives(partial(group.run, begin, step, budget)):
+            if group.smallest:
+                length = len(prompts[group.left[0]]) + tails[group.left[0]]
+                raise ModelError(
+                    f"one pair of {length} tokens does not fit in memory by itself; use a smaller model or "
+                    "dtype, a device with more memory, or fewer new tokens (sampler.max_new_tokens)"
+                )
+            budget = max(min(budget, group.tried) // 2, 1)
+        done = set(group.members) - set(group.left)
+        todo = [i for i in todo if i not in done]
     return budget
+
+
+class _Group:
+    """The pairs of the first few prompts of ``todo``, as many as pass together under ``budget``."""
+
+    def __init__(
+        self, todo: Sequence[int], prompts: Sequence[tuple[int, ...]], tails: Sequence[int], budget: int, bucket: int
+    ) -> None:
+        self.tails, self.bucket = tails, bucket
+        self.width = round_up(len(prompts[todo[0]]), bucket)
+        distinct = list(dict.fromkeys(prompts[i] for i in todo))
+        self.prompts = distinct[: max(budget // self.width, 1)]
+        chosen = set(self.prompts)
+        self.members = [i for i in todo if prompts[i] in chosen]
+        self.left = sorted(self.members, key=lambda i: (-tails[i], i))
+        self.tried, self.smallest = 0, False
+
+    def run(
+        self, begin: Callable[[list[tuple[int, ...]], int], T], step: Callable[[T, list[int], int], None], budget: int
+    ) -> None:
+        """Takes pairs off ``left`` as they are done."""
+        self.tried, self.smallest = len(self.prompts) * self.width, len(self.prompts) == 1
+        begun = begin(self.prompts, self.width)
+        while self.left:
+            width = round_up(self.tails[self.left[0]], self.bucket)
+            rows = _power_of_two(min(max(budget // (self.width + width), 1), len(self.left)))
+            self.tried = rows * (self.width + width)
+            self.smallest = rows == 1 and len(self.prompts) == 1
+            step(begun, self.left[:rows], width)
+            del self.left[:rows]
 
 
 def _power_of_two(count: int) -> int:
     return 1 << (count.bit_length() - 1)
 
 
-def _survives(step: Callable[[Sequence[int], int], None], indices: Sequence[int], width: int) -> bool:
-    """Whether the batch fitted in memory. Leaving the handler first lets go of the tensors its traceback holds."""
+def _survives(work: Callable[[], None]) -> bool:
+    """Whether it fitted in memory. Leaving the handler first lets go of the tensors its traceback holds."""
     try:
-        step(indices, width)
+        work()
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise

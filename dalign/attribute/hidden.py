@@ -1,7 +1,8 @@
-"""Hidden states of a causal LM at the end of each row, at every layer, and its output head by itself.
+"""Hidden states of a causal LM where a response ends, at every layer wanted, and its output head by itself.
 
-Layer l is transformers' ``hidden_states[l]``: 0 the embeddings, the last one after the final norm. Hooks keep one
-vector a row and layer where ``output_hidden_states`` would keep every position, and no logits are computed.
+Layer l is transformers' ``hidden_states[l]``: 0 the embeddings, the last one after the final norm. A prompt passes once
+for all its responses. Hooks keep one vector a row and layer where ``output_hidden_states`` would keep every position,
+and no logits are computed.
 """
 
 from __future__ import annotations
@@ -15,17 +16,43 @@ import torch
 from torch import Tensor, nn
 
 from dalign.attribute.batches import Batch
+from dalign.attribute.pairs import Position
+from dalign.attribute.prefix import PrefixCache, prefix_cache
+from dalign.attribute.shortened import layers_of, shortened
 from dalign.errors import ModelError
 
 Head = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """What a pass is for: states up to layer ``top`` read at ``position``, and, for a head, ``final`` ones."""
+
+    top: int
+    position: Position = "content"
+    final: bool = False
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Prompts that have passed: keys and values up to the highest layer run, ``last_PD`` the final states of their ends
+    (only if final states are wanted), ``lengths_P`` their numbers of tokens, ``mask_PT`` 1 at those."""
+
+    cache: PrefixCache
+    mask_PT: Tensor
+    lengths_P: Tensor
+    last_PD: Tensor | None
+
+
+@dataclass(frozen=True)
 class Reading:
-    """``ends_BLD``: float32 states at each row's last column. ``final_BTD``: the last layer's, everywhere."""
+    """``ends_BLD``: float32 states at the place read, layers 0 to ``top``.
+
+    ``final_BTD``: the final states from which each response token is predicted, None unless wanted.
+    """
 
     ends_BLD: Tensor
-    final_BTD: Tensor
+    final_BTD: Tensor | None
 
 
 def causal_lm(model: Any) -> Any:
@@ -33,36 +60,85 @@ def causal_lm(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def read_states(model: nn.Module, batch: Batch) -> Reading:
-    """One pass through the decoder of ``model``. Rows are left padded, so each row's last token is the last column."""
+def read_prompts(model: nn.Module, batch: Batch, wanted: Wanted) -> Prompts:
+    """One pass of left-padded prompts. Raises ``ModelError`` for layers whose keys and values cannot be shared."""
     decoder = causal_lm(model).get_decoder()
-    with _ends_of_layers(decoder) as ends:
-        out = decoder(
-            input_ids=batch.ids_BT,
-            attention_mask=batch.mask_BT,
-            position_ids=batch.positions_BT,
-            use_cache=False,
-        )
-    final = out.last_hidden_state
-    return Reading(torch.stack([*ends, final[:, -1].float()], dim=1), final)
+    cache = prefix_cache(causal_lm(model).config)
+    if cache is None:
+        raise ModelError(f"{type(decoder).__name__} has layers other than full and sliding attention: not supported")
+    top, lengths_P = _depth(decoder, wanted), batch.mask_BT.sum(-1)
+    last = torch.full((len(batch.ids_BT), 1), batch.ids_BT.shape[1] - 1, device=batch.ids_BT.device)
+    with shortened(decoder, top, last):
+        out = _run(decoder, batch, batch.mask_BT, cache)
+    return Prompts(cache, batch.mask_BT, lengths_P, out[:, -1] if wanted.final else None)
+
+
+def read_responses(model: nn.Module, prompts: Prompts, rows_B: Tensor, batch: Batch, wanted: Wanted) -> Reading:
+    """One pass of right-padded responses; row b goes on from prompt ``rows_B[b]``.
+
+    ``batch.positions_BT`` count from the response's first token.
+    """
+    decoder = causal_lm(model).get_decoder()
+    before_BT = prompts.mask_PT[rows_B] if _depth(decoder, wanted) else prompts.mask_PT[rows_B, :0]
+    mask_BT = torch.cat([before_BT, batch.mask_BT], dim=1)
+    ends_B = batch.mask_BT.sum(-1) - 1
+    moved = Batch(batch.ids_BT, batch.mask_BT, batch.positions_BT + prompts.lengths_P[rows_B, None])
+    everywhere = wanted.final or wanted.position == "mean"
+    read = _reader(batch.mask_BT, ends_B, wanted.position)
+    with (
+        shortened(decoder, _depth(decoder, wanted), None if everywhere else ends_B[:, None]),
+        _ends_of_layers(decoder, wanted.top, read) as ends,
+    ):
+        states = _run(decoder, moved, mask_BT, prompts.cache.at(rows_B))
+    if len(ends) == wanted.top:  # the highest layer's are the decoder's own result
+        ends.append(read(states) if everywhere or not wanted.top else states[:, -1].float())
+    if prompts.last_PD is None:
+        return Reading(torch.stack(ends, dim=1), None)
+    shifted_BTD = torch.cat([prompts.last_PD[rows_B, None], states[:, :-1]], dim=1)
+    return Reading(torch.stack(ends, dim=1), shifted_BTD)
+
+
+def _depth(decoder: nn.Module, wanted: Wanted) -> int:
+    return len(layers_of(decoder)) if wanted.final else wanted.top
+
+
+def _run(decoder: Any, batch: Batch, mask_BT: Tensor, cache: PrefixCache) -> Tensor:
+    out: Tensor = decoder(
+        input_ids=batch.ids_BT,
+        attention_mask=mask_BT,
+        position_ids=batch.positions_BT,
+        past_key_values=cache,
+        use_cache=True,
+    ).last_hidden_state
+    return out
+
+
+def _reader(mask_BT: Tensor, ends_B: Tensor, position: Position) -> Callable[[Tensor], Tensor]:
+    """States (B, T, D) to one float32 vector a row: at its end, or the mean over its tokens."""
+    if position == "mean":
+        weights_BT = mask_BT.float() / mask_BT.sum(-1, keepdim=True)
+        return lambda states_BTD: torch.einsum("bt,btd->bd", weights_BT, states_BTD.float())
+    rows_B = torch.arange(len(ends_B), device=ends_B.device)
+    return lambda states_BTD: states_BTD[rows_B, ends_B].float()
 
 
 @contextmanager
-def _ends_of_layers(decoder: nn.Module) -> Iterator[list[Tensor]]:
-    """Collects the state at the last column before the first layer and after each but the last one."""
-    layers = getattr(decoder, "layers", None)
-    if not isinstance(layers, nn.ModuleList) or len(layers) == 0:
-        raise ModelError(f"{type(decoder).__name__} has no list of layers named 'layers'; its states cannot be read")
+def _ends_of_layers(decoder: nn.Module, top: int, read: Callable[[Tensor], Tensor]) -> Iterator[list[Tensor]]:
+    """Collects what ``read`` takes of the states before the first layer and after each one below ``top``.
+
+    The state after the decoder's last layer is not among them: it is the decoder's own result.
+    """
+    layers: list[nn.Module] = list(decoder.layers)  # type: ignore[arg-type]
     ends: list[Tensor] = []
 
     def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        ends.append((args[0] if args else kwargs["hidden_states"])[:, -1].float())
+        ends.append(read(args[0] if args else kwargs["hidden_states"]))
 
     def after(_: nn.Module, __: Any, output: Any) -> None:
-        ends.append((output[0] if isinstance(output, tuple) else output)[:, -1].float())
+        ends.append(read(output[0] if isinstance(output, tuple) else output))
 
-    hooks = [layers[0].register_forward_pre_hook(before, with_kwargs=True)]
-    hooks += [layer.register_forward_hook(after) for layer in list(layers)[:-1]]
+    hooks: list[Any] = [layers[0].register_forward_pre_hook(before, with_kwargs=True)] if layers else []
+    hooks += [layer.register_forward_hook(after) for layer in layers[: min(top, len(layers) - 1)]]
     try:
         yield ends
     finally:

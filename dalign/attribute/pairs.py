@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-Position = Literal["content", "eos"]
+Position = Literal["content", "eos", "mean"]
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,13 @@ class Pair:
     response_ids: tuple[int, ...]
     end_id: int | None = None
 
-    def ids(self, position: Position) -> tuple[int, ...]:
-        """The whole pair; its last token is where states are read. ``ValueError`` for ``eos`` without an ``end_id``."""
-        if position == "content":
-            return self.prompt_ids + self.response_ids
+    def tail(self, position: Position) -> tuple[int, ...]:
+        """What follows the prompt: the response, for ``eos`` the turn's end too (``ValueError`` if unknown)."""
+        if position != "eos":
+            return self.response_ids
         if self.end_id is None:
             raise ValueError("position 'eos' reads the state at the turn's end, and this pair names no end_id")
-        return (*self.prompt_ids, *self.response_ids, self.end_id)
+        return (*self.response_ids, self.end_id)
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def unscorable(pair: Pair, position: Position, context: int) -> str:
         return "empty prompt: the first response token has no distribution"
     if not pair.response_ids:
         return "empty response: there is nothing to score"
-    length = len(pair.ids(position))
+    length = len(pair.prompt_ids) + len(pair.tail(position))
     if length > context:
         return f"{length} tokens, and the model's context is {context}: the pair is not cut"
     return ""

@@ -11,12 +11,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dalign.attribute.batches import Batch, bucket_of, left_pad, round_up, run_batches
+from dalign.attribute.batches import bucket_of, left_pad, right_pad, round_up, run_groups
 from dalign.attribute.frozen import frozen
-from dalign.attribute.hidden import Head, Reading, causal_lm, output_head, read_states
+from dalign.attribute.hidden import (
+    Head,
+    Prompts,
+    Reading,
+    Wanted,
+    causal_lm,
+    output_head,
+    read_prompts,
+    read_responses,
+)
 from dalign.attribute.likelihood import response_scores, token_scores
 from dalign.attribute.pairs import Pair, PairScores, Position, unscorable
 from dalign.attribute.similarity import LAYERED_SCORES
+from dalign.errors import ModelError
 from dalign.models import LoadedModel
 from dalign.specs.sampling import AttributionSpec
 
@@ -24,28 +34,50 @@ CPU_LOGITS, DEVICE_LOGITS = 1 << 23, 1 << 26  # logits held at a time for each m
 HEAD_ROWS = 64  # the head's row count is a multiple of this: few shapes
 
 
-def score_pairs(loaded: LoadedModel, pairs: Sequence[Pair], spec: AttributionSpec) -> list[PairScores]:
+def score_pairs(
+    loaded: LoadedModel, pairs: Sequence[Pair], spec: AttributionSpec, *, student: Sequence[Tensor | None] | None = None
+) -> list[PairScores]:
     """The scores that ``spec`` names, one ``PairScores`` a pair, in order.
 
-    A pair that is empty or longer than the context comes back with ``error`` set. The head runs only if a flat score is
-    asked for, and then over the response's positions alone. Raises ``ModelError`` if one pair alone exceeds the memory.
+    A pair that is empty or longer than the context comes back with ``error`` set. No layer above the highest one asked
+    for is run, and the head only if a flat score is asked for, over the response's positions alone. ``student`` may
+    hold the student's states of pairs, (L+1, D) as sampling kept them: its own pass is then left out. Raises
+    ``ModelError`` if one pair alone exceeds the memory, or for a layer that the model has not.
     """
+    layers = asked_layers(spec, loaded.n_layers)
+    wanted = Wanted(max(layers, default=0), spec.position, final=bool(spec.flat))
     scores = [PairScores(error=unscorable(pair, spec.position, loaded.context)) for pair in pairs]
     todo = [i for i, found in enumerate(scores) if not found.error]
     heads = _heads(loaded) if spec.flat and todo else None
+    kept = [i for i in todo if student is not None and student[i] is not None and not spec.flat]
 
-    def both(indices: Sequence[int], batch: Batch) -> None:
-        student = read_states(loaded.model, batch)
-        with loaded.adapter_off():
-            base = read_states(loaded.base_model(), batch)
-        rows = [pairs[todo[i]] for i in indices]
-        layered = _layered_scores(student, base, spec)
-        flat = _flat_scores(loaded, rows, student, base, heads, spec) if heads else [{} for _ in rows]
-        for i, by_layer, by_pair in zip(indices, layered, flat, strict=True):
-            scores[todo[i]] = PairScores(layered=by_layer, flat=by_pair)
+    def run(indices: Sequence[int], states: Sequence[Tensor] | None) -> None:
+        def write(at: Sequence[int], read: Readings) -> None:
+            rows = [pairs[indices[i]] for i in at]
+            ours = read.student.ends_BLD if read.student else _stacked(states or (), at, wanted.top, loaded.device)
+            layered = _layered_scores(ours, read.base.ends_BLD, spec, layers, loaded.n_layers)
+            flat = _flat_scores(loaded, rows, read, heads, spec) if heads else [{} for _ in rows]
+            for i, by_layer, by_pair in zip(at, layered, flat, strict=True):
+                scores[indices[i]] = PairScores(layered=by_layer, flat=by_pair)
 
-    _over_batches(loaded, [pairs[i].ids(spec.position) for i in todo], spec.token_budget, both)
+        _read_all(loaded, [pairs[i] for i in indices], wanted, spec.token_budget, write, student=states is None)
+
+    if kept and student is not None:
+        run(kept, [state for i in kept if (state := student[i]) is not None])
+    rest = sorted(set(todo) - set(kept))
+    if rest:
+        run(rest, None)
     return scores
+
+
+def asked_layers(spec: AttributionSpec, n_layers: int) -> tuple[int, ...]:
+    """The layers whose scores are wanted, 0 the embeddings. Raises ``ModelError`` for one that the model has not."""
+    if not spec.layered:
+        return ()
+    asked = tuple(range(n_layers + 1)) if spec.layers is None else spec.layers
+    if bad := [layer for layer in asked if not 0 <= layer <= n_layers]:
+        raise ModelError(f"layers={bad}: this model has layers 0 (the embeddings) to {n_layers}")
+    return asked
 
 
 def base_states(
@@ -58,42 +90,87 @@ def base_states(
     states = torch.full((len(pairs), loaded.n_layers + 1, loaded.width), torch.nan)
     todo = [i for i, pair in enumerate(pairs) if not unscorable(pair, position, loaded.context)]
 
-    def off(indices: Sequence[int], batch: Batch) -> None:
-        with loaded.adapter_off():
-            ends = read_states(loaded.base_model(), batch).ends_BLD
-        states[[todo[i] for i in indices]] = ends.cpu()
+    def write(at: Sequence[int], read: Readings) -> None:
+        states[[todo[i] for i in at]] = read.base.ends_BLD.cpu()
 
-    _over_batches(loaded, [pairs[i].ids(position) for i in todo], token_budget, off)
+    wanted = Wanted(loaded.n_layers, position)
+    _read_all(loaded, [pairs[i] for i in todo], wanted, token_budget, write, student=False)
     return states
 
 
-def _over_batches(
-    loaded: LoadedModel, rows: Sequence[tuple[int, ...]], budget: int, step: Callable[[Sequence[int], Batch], None]
-) -> None:
-    """Runs ``step`` over left-padded batches of ``rows``, the models in evaluation mode and without gradients."""
+@dataclass(frozen=True)
+class Readings:
+    """What both models make of a batch; ``student`` is None where only the base was asked."""
 
-    def padded(indices: Sequence[int], width: int) -> None:
-        step(indices, left_pad([rows[i] for i in indices], width, loaded.pad_id, loaded.device))
+    student: Reading | None
+    base: Reading
+
+
+def _read_all(
+    loaded: LoadedModel,
+    pairs: Sequence[Pair],
+    wanted: Wanted,
+    budget: int,
+    write: Callable[[Sequence[int], Readings], None],
+    *,
+    student: bool,
+) -> None:
+    """Reads all pairs, the models in evaluation mode and without gradients; ``write`` gets batch after batch."""
+    tails = [pair.tail(wanted.position) for pair in pairs]
+    row_of: dict[tuple[int, ...], int] = {}
+
+    def begin(prompts: list[tuple[int, ...]], width: int) -> tuple[Prompts | None, Prompts]:
+        row_of.clear()
+        row_of.update((prompt, row) for row, prompt in enumerate(prompts))
+        batch = left_pad(prompts, width, loaded.pad_id, loaded.device)
+        ours = read_prompts(loaded.model, batch, wanted) if student else None
+        with loaded.adapter_off():
+            return ours, read_prompts(loaded.base_model(), batch, wanted)
+
+    def step(begun: tuple[Prompts | None, Prompts], indices: list[int], width: int) -> None:
+        batch = right_pad([tails[i] for i in indices], width, loaded.pad_id, loaded.device)
+        rows = torch.tensor([row_of[pairs[i].prompt_ids] for i in indices], device=loaded.device)
+        ours = read_responses(loaded.model, begun[0], rows, batch, wanted) if begun[0] is not None else None
+        with loaded.adapter_off():
+            base = read_responses(loaded.base_model(), begun[1], rows, batch, wanted)
+        write(indices, Readings(ours, base))
 
     with frozen(loaded.model, loaded.base_model()):
-        run_batches(
-            [len(row) for row in rows], budget=budget, bucket=bucket_of(causal_lm(loaded.model).dtype), step=padded
+        run_groups(
+            [pair.prompt_ids for pair in pairs],
+            [len(tail) for tail in tails],
+            budget=budget,
+            bucket=bucket_of(causal_lm(loaded.model).dtype),
+            begin=begin,
+            step=step,
         )
 
 
-def _layered_scores(student: Reading, base: Reading, spec: AttributionSpec) -> list[dict[str, list[float]]]:
-    """One dict of scores a pair; ``[0]`` of each list is the embeddings'."""
-    by_name = {name: LAYERED_SCORES[name](student.ends_BLD, base.ends_BLD).tolist() for name in spec.layered}
-    return [{name: rows[i] for name, rows in by_name.items()} for i in range(len(student.ends_BLD))]
+def _stacked(states: Sequence[Tensor], at: Sequence[int], top: int, device: torch.device) -> Tensor:
+    return torch.stack([states[i][: top + 1] for i in at]).float().to(device)
+
+
+def _layered_scores(
+    student_BLD: Tensor, base_BLD: Tensor, spec: AttributionSpec, layers: Sequence[int], n_layers: int
+) -> list[dict[str, list[float]]]:
+    """One dict of scores a pair; ``[0]`` of each list is the embeddings', and NaN stands at layers not asked for."""
+    index = list(layers)
+    found = [dict[str, list[float]]() for _ in student_BLD]
+    for name in spec.layered:
+        table_BL = torch.full((len(found), n_layers + 1), torch.nan)
+        table_BL[:, index] = LAYERED_SCORES[name](student_BLD[:, index], base_BLD[:, index]).cpu()
+        for row, values in zip(found, table_BL.tolist(), strict=True):
+            row[name] = values
+    return found
 
 
 def _flat_scores(
-    loaded: LoadedModel, rows: Sequence[Pair], student: Reading, base: Reading, heads: Heads, spec: AttributionSpec
+    loaded: LoadedModel, rows: Sequence[Pair], read: Readings, heads: Heads, spec: AttributionSpec
 ) -> list[dict[str, float]]:
     """Likelihood scores of a batch's pairs, from the final states at their responses' positions."""
     lengths = [len(pair.response_ids) for pair in rows]
     tokens_M = torch.tensor([i for pair in rows for i in pair.response_ids], device=loaded.device)
-    student_MD, base_MD = (_response_states(reading, lengths, spec.position) for reading in (student, base))
+    student_MD, base_MD = (_response_states(reading, lengths) for reading in (read.student, read.base))
     values = []
     for start, stop, padded in _head_chunks(len(tokens_M), heads.vocab, loaded.device):
         student_logits = heads.student(_rows_padded(student_MD[start:stop], padded))[: stop - start]
@@ -121,14 +198,11 @@ def _heads(loaded: LoadedModel) -> Heads:
     return Heads(student, base, min(loaded.vocab, base_vocab))
 
 
-def _response_states(reading: Reading, lengths: Sequence[int], position: Position) -> Tensor:
-    """Final states (M, D) from which the responses' tokens are predicted, row after row.
-
-    Token t of a response is predicted from the position before it, so the states run from the prompt's last token to
-    the response's last but one. For ``eos`` one token follows the response in its row.
-    """
-    last = reading.final_BTD.shape[1] - (1 if position == "content" else 2)
-    return torch.cat([row[last - n : last] for row, n in zip(reading.final_BTD, lengths, strict=True)])
+def _response_states(reading: Reading | None, lengths: Sequence[int]) -> Tensor:
+    """Final states (M, D) from which the responses' tokens are predicted, row after row."""
+    if reading is None or reading.final_BTD is None:
+        raise ModelError("likelihoods need both models' final states")
+    return torch.cat([row[:n] for row, n in zip(reading.final_BTD, lengths, strict=True)])
 
 
 def _head_chunks(count: int, vocab: int, device: torch.device) -> list[tuple[int, int, int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from dalign.records import Part
 from dalign.specs.base import Free, FreeInt, Spec
@@ -55,14 +55,16 @@ class SamplerSpec(Spec):
 class AttributionSpec(Spec):
     """Which scores of a (prompt, response) pair are computed, and where states are read.
 
-    ``position``: ``content`` (the last token before the turn's end) or ``eos`` (the turn's end itself).
+    ``position``: ``content`` (the last token before the turn's end), ``eos`` (the turn's end itself) or ``mean`` (over
+    the response). ``layers``: those whose scores are wanted, all by default; none above the highest is run.
     ``token_budget`` bounds the tokens of a forward batch and never changes a score.
     """
 
     name: str
     layered: tuple[LayeredName, ...] = LAYERED
     flat: tuple[FlatName, ...] = FLAT
-    position: Literal["content", "eos"] = "content"
+    layers: tuple[NonNegativeInt, ...] | None = Field(None, min_length=1)
+    position: Literal["content", "eos", "mean"] = "content"
     token_budget: FreeInt = Field(8192, ge=1)
 
 

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dalign.attribute import Pair, PairScores, base_states, score, score_pairs
-from dalign.attribute.hidden import read_states
+from dalign.attribute.hidden import read_responses
+from dalign.errors import ModelError
 from dalign.models import LoadedModel
 from dalign.select import arg_weights, uniform_weights
 from dalign.specs.sampling import FLAT, AttributionSpec
@@ -222,13 +223,13 @@ def test_running_out_of_memory_halves_the_batch_and_keeps_the_scores(monkeypatch
     wanted = score_pairs(loaded, pairs, SPEC)
     sizes: list[int] = []
 
-    def scarce(model: object, batch: object) -> object:
+    def scarce(model: Any, prompts: Any, rows: Any, batch: Any, wanted: Any) -> object:
         sizes.append(batch.ids_BT.numel())
         if sizes[-1] > 80:
             raise torch.OutOfMemoryError("out of memory")
-        return read_states(model, batch)
+        return read_responses(model, prompts, rows, batch, wanted)
 
-    monkeypatch.setattr(score, "read_states", scarce)
+    monkeypatch.setattr(score, "read_responses", scarce)
     found = score_pairs(loaded, pairs, SPEC)
     assert sizes[0] > 80
     assert max(sizes[2:]) <= 80 * 2
@@ -241,13 +242,13 @@ def test_memory_lost_in_the_base_pass_scores_no_pair_twice_or_against_itself(mon
     loaded: LoadedModel = LOADED["llama"]
     pairs, calls = pairs_of((5, 7), (5, 7)), []
 
-    def fails_once_in_the_base_pass(model: object, batch: object) -> object:
-        calls.append(batch)
+    def fails_once_in_the_base_pass(*args: Any) -> object:
+        calls.append(args)
         if len(calls) == 2:
             raise torch.OutOfMemoryError("out of memory")
-        return read_states(model, batch)
+        return read_responses(*args)
 
-    monkeypatch.setattr(score, "read_states", fails_once_in_the_base_pass)
+    monkeypatch.setattr(score, "read_responses", fails_once_in_the_base_pass)
     assert all(one.flat["kl"] > 0.01 for one in score_pairs(loaded, pairs, SPEC))
 
 
@@ -271,3 +272,56 @@ def test_bfloat16_scores_stay_near_those_of_float32() -> None:
         assert other.layered["similarity"] == pytest.approx(one.layered["similarity"], abs=0.02)
         assert other.flat["kl"] == pytest.approx(one.flat["kl"], rel=0.1)
         assert math.isfinite(other.flat["ppl_base"])
+
+
+def test_layers_that_are_not_asked_for_are_nan_and_the_others_the_same() -> None:
+    loaded, pairs = LOADED["llama"], pairs_of((5, 7), (9, 3))
+    whole = score_pairs(loaded, pairs, SPEC)
+    for layers in ((0,), (2,), (1, 3)):
+        some = score_pairs(loaded, pairs, SPEC.model_copy(update={"layers": layers, "flat": ()}))
+        for one, other in zip(some, whole, strict=True):
+            values = one.layered["similarity"]
+            assert [i for i, value in enumerate(values) if not math.isnan(value)] == list(layers)
+            assert [values[i] for i in layers] == pytest.approx(
+                [other.layered["similarity"][i] for i in layers], abs=1e-5
+            )
+    with pytest.raises(ModelError, match="layers 0"):
+        score_pairs(loaded, pairs, SPEC.model_copy(update={"layers": (4,)}))
+
+
+def test_the_mean_readout_is_the_mean_over_the_response() -> None:
+    loaded, (one,) = LOADED["gemma3"], pairs_of((6, 11))
+    (found,) = score_pairs(loaded, [one], SPEC.model_copy(update={"position": "mean", "flat": ()}))
+    ids = torch.tensor([one.prompt_ids + one.response_ids])
+    with torch.no_grad():
+        student = loaded.model(input_ids=ids, output_hidden_states=True).hidden_states
+        with loaded.model.disable_adapter():
+            base = loaded.model(input_ids=ids, output_hidden_states=True).hidden_states
+    wanted = [
+        torch.cosine_similarity(a[0, 6:].mean(0), b[0, 6:].mean(0), dim=0).item()
+        for a, b in zip(student, base, strict=True)
+    ]
+    assert found.layered["similarity"] == pytest.approx(wanted, abs=1e-5)
+
+
+def test_states_kept_while_sampling_save_the_students_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded, pairs = LOADED["llama"], pairs_of((5, 7), (9, 3), (5, 2))
+    spec = SPEC.model_copy(update={"flat": ()})
+    wanted = score_pairs(loaded, pairs, spec)
+    with torch.no_grad():
+        states = [
+            torch.stack(loaded.model(input_ids=torch.tensor([p.prompt_ids + p.response_ids]),
+                                     output_hidden_states=True).hidden_states)[:, 0, -1]
+            for p in pairs
+        ]  # fmt: skip
+    passes: list[bool] = []
+
+    def counted(*args: Any) -> object:
+        passes.append(loaded.model.base_model.model.model.layers[0].self_attn.q_proj.disable_adapters)
+        return read_responses(*args)
+
+    monkeypatch.setattr(score, "read_responses", counted)
+    found = score_pairs(loaded, pairs, spec, student=[states[0], None, states[2]])
+    for one, other in zip(found, wanted, strict=True):
+        assert one.layered["similarity"] == pytest.approx(other.layered["similarity"], abs=1e-5)
+    assert passes == [True, False, True], "the base for the two kept, both for the third"

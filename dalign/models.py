@@ -6,7 +6,6 @@ computes a model-wide status and touches ``requires_grad`` at each entry; here t
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
+from dalign.adapters import attach, checkpoint_hash, new_adapter, rows_of, save_adapter
 from dalign.chat import Chat
 from dalign.errors import ModelError
 from dalign.records import digest
-from dalign.specs.model import LoraSpec, ModelSpec
+from dalign.specs.model import ModelSpec
 from dalign.specs.run import PathsSpec
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -27,7 +26,10 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclass
 class LoadedModel:
-    """A model ready to train, sample or score. ``model`` is a ``PeftModel`` where an adapter is attached."""
+    """A model ready to train, sample or score. ``model`` is a ``PeftModel`` where an adapter is attached.
+
+    ``added`` says where the base's rows for the adapter's added tokens come from, None where there are none.
+    """
 
     model: Any
     tokenizer: Any
@@ -36,6 +38,8 @@ class LoadedModel:
     base_hash: str
     adapter_hash: str | None
     second: Any | None = None
+    own_vocab: int | None = None
+    added: str | None = None
     _switches: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -57,6 +61,11 @@ class LoadedModel:
     @property
     def vocab(self) -> int:
         return int(self.config.vocab_size)
+
+    @property
+    def base_vocab(self) -> int:
+        """The number of ids that the base had before any adapter added its own: likelihoods compare over these."""
+        return min(self.vocab, rows_of(self.base_model()) if self.own_vocab is None else self.own_vocab)
 
     @property
     def context(self) -> int:
@@ -121,20 +130,24 @@ def load_model(
     if spec.base is not None:
         base = resolve_source(spec.base, spec.base_revision, paths=paths, world_seed=world_seed)
         second, _ = _load_checkpoint(spec, *base)
-    adapter_hash = None
+    own_vocab = rows_of(second if second is not None else model)
+    adapter_hash, added = None, None
     if adapter is not None:
-        model, adapter_hash = _attach(model, adapter, trainable=trainable)
+        found = attach(model, tokenizer, adapter, trainable=trainable)
+        model, tokenizer, adapter_hash, added = found.model, found.tokenizer, found.hash, found.added
     elif new_lora:
-        model = _new_lora(model, tokenizer, spec.lora)
+        model = new_adapter(model, tokenizer, spec.lora)
     model.eval()
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
         chat=Chat(tokenizer, spec.think, spec.system),
         spec=spec,
-        base_hash=digest(checkpoint_hash(*base), spec.dtype, spec.quantisation),
+        base_hash=digest(checkpoint_hash(*base), spec.dtype, spec.quantisation, *([added] if added else [])),
         adapter_hash=adapter_hash,
         second=second,
+        own_vocab=own_vocab,
+        added=added,
     )
 
 
@@ -148,20 +161,6 @@ def resolve_source(
 
     cache = Path((paths or PathsSpec()).cache).expanduser()
     return str(toy_models(world_seed, cache) / role), None
-
-
-def checkpoint_hash(source: str, revision: str | None) -> str:
-    """A hash of a local checkpoint's weights and config, or of a hub id and its revision."""
-    path = Path(source)
-    if not path.exists():
-        return digest(source, revision)
-    files = [path] if path.is_file() else sorted([*path.glob("*.safetensors"), *path.glob("*config.json")])
-    sha = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 22):
-                sha.update(block)
-    return sha.hexdigest()[:16]
 
 
 def _device(spec: ModelSpec) -> str:
@@ -202,61 +201,4 @@ def _load_checkpoint(spec: ModelSpec, source: str, revision: str | None) -> tupl
     return model if spec.quantisation == "nf4" else model.to(_device(spec)), tokenizer
 
 
-def _attach(model: Any, adapter: Path | str, *, trainable: bool) -> tuple[Any, str]:
-    """The model with a PEFT adapter on it, and the adapter's hash. Pickled adapters are refused."""
-    from peft import PeftModel
-
-    name, _, revision = str(adapter).partition("@")
-    folder = Path(name).expanduser()
-    if not folder.exists():
-        _refuse_remote_pickle(name, revision or None)
-    elif not (folder / "adapter_model.safetensors").is_file():
-        raise ModelError(f"{name}: no adapter_model.safetensors there (a pickled adapter_model.bin is refused)")
-    source = str(folder) if folder.exists() else name
-    options = {"revision": revision} if revision else {}
-    try:
-        adapted = PeftModel.from_pretrained(model, source, is_trainable=trainable, **options)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"inputs.adapter={adapter}: cannot be put on this model: {reason}") from error
-    return adapted, checkpoint_hash(source, revision or None)
-
-
-def _refuse_remote_pickle(name: str, revision: str | None) -> None:
-    from huggingface_hub import file_exists
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
-
-    try:
-        safe = file_exists(name, "adapter_model.safetensors", revision=revision)
-    except (OfflineModeIsEnabled, RepositoryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
-        raise ModelError(f"inputs.adapter={name}: no such folder, and the hub cannot be asked: {error}") from error
-    if not safe:
-        raise ModelError(f"inputs.adapter={name}: no adapter_model.safetensors on the hub; pickles are refused")
-
-
-def _new_lora(model: Any, tokenizer: Any, spec: LoraSpec) -> nn.Module:
-    """A fresh LoRA in float32 on a frozen base. Raises ``ModelError`` for targets the model does not have."""
-    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-
-    if getattr(model, "is_loaded_in_4bit", False):
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    tokens = [int(tokenizer.convert_tokens_to_ids(t)) for t in spec.trainable_tokens]
-    targets: Any = spec.targets if isinstance(spec.targets, str) else list(spec.targets) or None
-    config = LoraConfig(
-        r=spec.r,
-        lora_alpha=spec.alpha,
-        lora_dropout=spec.dropout,
-        target_modules=targets,
-        modules_to_save=list(spec.modules_to_save) or None,
-        trainable_token_indices=tokens or None,
-        task_type="CAUSAL_LM",
-    )
-    try:
-        return get_peft_model(model, config)
-    except ValueError as error:
-        raise ModelError(f"model.lora.targets={spec.targets!r}: {str(error).splitlines()[0]}") from error
-
-
-def save_adapter(loaded: LoadedModel, folder: Path) -> None:
-    """Writes a plain PEFT folder with safetensors, which ``PeftModel.from_pretrained`` loads."""
-    loaded.model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+__all__ = ["DTYPES", "LoadedModel", "checkpoint_hash", "load_model", "resolve_source", "save_adapter"]

@@ -194,8 +194,7 @@ def _heads(loaded: LoadedModel) -> Heads:
         student = base = output_head(loaded.model)
         if loaded.base_model() is not loaded.model:
             base = output_head(loaded.base_model())
-    base_vocab = int(causal_lm(loaded.base_model()).config.get_text_config().vocab_size)
-    return Heads(student, base, min(loaded.vocab, base_vocab))
+    return Heads(student, base, loaded.base_vocab)
 
 
 def _response_states(reading: Reading | None, lengths: Sequence[int]) -> Tensor:

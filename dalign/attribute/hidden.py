@@ -146,6 +146,23 @@ def _ends_of_layers(decoder: nn.Module, top: int, read: Callable[[Tensor], Tenso
             hook.remove()
 
 
+@contextmanager
+def last_states(model: Any) -> Iterator[list[Tensor]]:
+    """Collects, of one pass of a causal LM, the float32 states at the last column (B, D), layers 0 to L."""
+    decoder = causal_lm(model).get_decoder()
+    depth = len(layers_of(decoder))
+    with _ends_of_layers(decoder, depth, lambda states_BTD: states_BTD[:, -1].float()) as ends:
+
+        def final(_: nn.Module, __: Any, output: Any) -> None:
+            ends.append(output.last_hidden_state[:, -1].float())
+
+        hook = decoder.register_forward_hook(final)
+        try:
+            yield ends
+        finally:
+            hook.remove()
+
+
 def output_head(model: nn.Module) -> Head:
     """The map from final states (M, D) to the logits (M, V) that ``model`` itself returns, checked on one token.
 

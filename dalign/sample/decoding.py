@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from dalign.attribute.batches import left_pad, round_up
-from dalign.attribute.hidden import causal_lm
+from dalign.attribute.hidden import causal_lm, last_states
 from dalign.models import LoadedModel
 from dalign.sample.cache import BlockCache, block_cache
 from dalign.sample.draws import filters, pick, uniforms
@@ -30,7 +31,8 @@ EIGHTHS = 8  # rows change when at least one in this many has ended: each change
 class _Batch:
     """The rows in the model: ``requests[i]`` is what row i draws for. Right aligned; ``mask_BT`` is 1 at its tokens.
 
-    ``scores_BV`` are the logits of each row's next token, ``next_B`` that token's position.
+    ``scores_BV`` are the logits of each row's next token, ``next_B`` that token's position, ``states_BLD`` the states
+    they come from if these are kept.
     """
 
     requests: list[int]
@@ -39,6 +41,7 @@ class _Batch:
     history_BT: Tensor
     next_B: Tensor
     scores_BV: Tensor
+    states_BLD: Tensor | None
 
     def keep(self, rows: Sequence[int], more: _Batch | None = None) -> None:
         """Only ``rows`` go on, and ``more``'s after them."""
@@ -46,6 +49,7 @@ class _Batch:
         self.requests = [self.requests[row] for row in rows]
         self.mask_BT, self.history_BT = self.mask_BT[index], self.history_BT[index]
         self.next_B, self.scores_BV = self.next_B[index], self.scores_BV[index]
+        self.states_BLD = None if self.states_BLD is None else self.states_BLD[index]
         if not isinstance(self.cache, BlockCache):
             self.cache.batch_select_indices(index)
             return
@@ -58,6 +62,8 @@ class _Batch:
             self.history_BT = _right_aligned(self.history_BT, more.history_BT)
             self.next_B = torch.cat([self.next_B, more.next_B])
             self.scores_BV = torch.cat([self.scores_BV, more.scores_BV])
+            if self.states_BLD is not None and more.states_BLD is not None:
+                self.states_BLD = torch.cat([self.states_BLD, more.states_BLD])
 
 
 def _right_aligned(one_BT: Tensor, other_BT: Tensor) -> Tensor:
@@ -75,7 +81,10 @@ class Decoding:
         engine: TransformersEngine,
         requests: Sequence[Request],
         limits: Sequence[int],
+        *,
+        keep_states: bool = False,
     ) -> None:
+        self.keep_states = keep_states
         self.loaded, self.spec, self.requests, self.limits = loaded, spec, requests, limits
         self.bucket = engine.bucket
         self.model: Any = causal_lm(loaded.model)
@@ -127,13 +136,14 @@ class Decoding:
         width = round_up(max(map(len, distinct)), self.bucket)
         padded = left_pad(list(distinct), width, loaded.pad_id, loaded.device)
         cache = block_cache(self.model.config)
-        scores_PV = self._call(cache, padded.ids_BT, padded.mask_BT, padded.positions_BT)
+        scores_PV, states_PLD = self._call(cache, padded.ids_BT, padded.mask_BT, padded.positions_BT)
         rows = torch.tensor([distinct[prompt] for prompt in prompts], device=loaded.device)
         cache.batch_select_indices(rows)
         # The penalty looks at ids, not at the mask: a row's padding repeats its own last token, so it adds none.
         own_PT = torch.where(padded.mask_BT.bool(), padded.ids_BT, padded.ids_BT[:, -1:])
         last_B = padded.positions_BT[rows, -1]
-        return _Batch(requests, cache, padded.mask_BT[rows], own_PT[rows], last_B + 1, scores_PV[rows])
+        states_BLD = None if states_PLD is None else states_PLD[rows]
+        return _Batch(requests, cache, padded.mask_BT[rows], own_PT[rows], last_B + 1, scores_PV[rows], states_BLD)
 
     def _forward(self, batch: _Batch, tokens_B: Tensor) -> None:
         ids_BT = tokens_B[:, None]
@@ -142,19 +152,21 @@ class Decoding:
         # Rows that ended stay until they leave together; their positions must not run past a learnt table.
         positions_B = batch.next_B.clamp(max=self.loaded.context - 1)
         batch.next_B = batch.next_B + 1
-        batch.scores_BV = self._call(batch.cache, ids_BT, batch.mask_BT, positions_B[:, None])
+        batch.scores_BV, batch.states_BLD = self._call(batch.cache, ids_BT, batch.mask_BT, positions_B[:, None])
 
-    def _call(self, cache: Any, ids_BT: Tensor, mask_BT: Tensor, positions_BT: Tensor) -> Tensor:
-        out = self.model(
-            input_ids=ids_BT,
-            attention_mask=mask_BT,
-            position_ids=positions_BT,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        scores: Tensor = out.logits[:, -1].float()
-        return scores
+    def _call(self, cache: Any, ids_BT: Tensor, mask_BT: Tensor, positions_BT: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Logits (B, V) after the last column and, if they are kept, the states there (B, L+1, D)."""
+        kept: AbstractContextManager[list[Tensor]] = last_states(self.model) if self.keep_states else nullcontext([])
+        with kept as states:
+            out = self.model(
+                input_ids=ids_BT,
+                attention_mask=mask_BT,
+                position_ids=positions_BT,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+        return out.logits[:, -1].float(), torch.stack(states, dim=1) if states else None
 
     def _next_tokens(self, batch: _Batch) -> Tensor:
         scores_BV = self.filters(batch.history_BT, batch.scores_BV)
@@ -164,15 +176,21 @@ class Decoding:
         return pick(scores_BV, self.uniforms_RT[batch.requests, steps])
 
     def _record(self, batch: _Batch, tokens: Sequence[int]) -> None:
-        for request, token in zip(batch.requests, tokens, strict=True):
+        for row, (request, token) in enumerate(zip(batch.requests, tokens, strict=True)):
             if request in self.drawn:
                 continue
             if token in self.eos:
-                self.drawn[request] = Drawn(tuple(self.ids[request]), "stop")
+                self.drawn[request] = Drawn(tuple(self.ids[request]), "stop", self._states(batch, row))
                 continue
             self.ids[request].append(token)
             if len(self.ids[request]) == self.limits[request]:
                 self.drawn[request] = Drawn(tuple(self.ids[request]), "length")
+
+    def _states(self, batch: _Batch, row: int) -> Tensor | None:
+        """The states at the last id of a row that ended; None where there is no id, or they are not kept."""
+        if batch.states_BLD is None or not self.ids[batch.requests[row]]:
+            return None
+        return batch.states_BLD[row].cpu()
 
     def _leave(self, batch: _Batch, live: list[int], tokens_B: Tensor) -> Tensor:
         """Drops rows that ended if nobody waits for their places and enough have; the tokens of the rows left."""

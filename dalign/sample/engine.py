@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 from dalign.records import FinishReason
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -23,10 +26,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Drawn:
-    """The ids drawn, without the token that stopped them; ``stop`` if the model ended it, ``length`` if room did."""
+    """The ids drawn, without the token that stopped them; ``stop`` if the model ended it, ``length`` if room did.
+
+    ``states_LD``: where an engine keeps them, the model's states at the last id, layers 0 to L, float32.
+    """
 
     ids: tuple[int, ...]
     finish_reason: FinishReason
+    states_LD: Tensor | None = field(default=None, compare=False, repr=False)
 
 
 class Engine(Protocol):

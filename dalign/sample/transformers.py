@@ -19,16 +19,20 @@ from dalign.sample.engine import Drawn, Engine, Request
 from dalign.specs.sampling import SamplerSpec, TransformersEngine
 
 
-def transformers_engine(loaded: LoadedModel, spec: SamplerSpec) -> Engine:
-    """An engine that draws from ``loaded`` as it stands: its adapter on, or off inside ``loaded.adapter_off()``."""
-    return InProcess(loaded, spec)
+def transformers_engine(loaded: LoadedModel, spec: SamplerSpec, *, keep_states: bool = False) -> Engine:
+    """An engine that draws from ``loaded`` as it stands: its adapter on, or off inside ``loaded.adapter_off()``.
+
+    ``keep_states`` keeps the states at the last id of every response that the model ended itself: attribution then
+    needs no pass of the student's own.
+    """
+    return InProcess(loaded, spec, keep_states=keep_states)
 
 
 class InProcess:
     """See ``Engine``. One call decodes all its requests, ``spec.engine.rows`` of them at a time."""
 
-    def __init__(self, loaded: LoadedModel, spec: SamplerSpec) -> None:
-        self.loaded, self.spec = loaded, spec
+    def __init__(self, loaded: LoadedModel, spec: SamplerSpec, *, keep_states: bool = False) -> None:
+        self.loaded, self.spec, self.keep_states = loaded, spec, keep_states
         self.engine = spec.engine if isinstance(spec.engine, TransformersEngine) else TransformersEngine()
 
     def draw(self, requests: Sequence[Request]) -> list[Drawn]:
@@ -37,7 +41,8 @@ class InProcess:
             return []
         limits = [self._limit(request) for request in requests]
         with frozen(self.loaded.model):
-            return Decoding(self.loaded, self.spec, self.engine, requests, limits).run()
+            decoding = Decoding(self.loaded, self.spec, self.engine, requests, limits, keep_states=self.keep_states)
+            return decoding.run()
 
     def _limit(self, request: Request) -> int:
         length, context = len(request.prompt_ids), self.loaded.context

@@ -186,3 +186,21 @@ def test_bfloat16_draws_and_stops(loaded: LoadedModel) -> None:
 def test_replay_counts_what_the_file_lacks() -> None:
     with pytest.raises(DataError, match="2 of 2 samples asked for are not in that file, which has 0"):
         ReplayEngine([], run_seed=0).draw(requests(SHORT, n=2))
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3"])
+def test_states_kept_are_those_at_the_last_id_of_each_response(kind: str) -> None:
+    """Rows that join and leave carry their own states; a response the model did not end, or an empty one, has none."""
+    model = tiny_models.loaded_tiny(kind)
+    model.model.generation_config.eos_token_id = list(range(1, 11))
+    options = spec(temperature=1.5, max_new_tokens=12, engine=TransformersEngine(rows=3))
+    wanted = requests(SHORT, LONG, n=8)
+    drawn = transformers_engine(model, options, keep_states=True).draw(wanted)
+    kept = [(request, one) for request, one in zip(wanted, drawn, strict=True) if one.states_LD is not None]
+    assert len(kept) == sum(one.finish_reason == "stop" and bool(one.ids) for one in drawn) > 6
+    for request, one in kept:
+        with torch.no_grad():
+            out = model.model(input_ids=torch.tensor([request.prompt_ids + one.ids]), output_hidden_states=True)
+        states = torch.stack([layer[0, -1] for layer in out.hidden_states])
+        torch.testing.assert_close(one.states_LD, states, atol=1e-5, rtol=1e-5)
+    assert all(one.states_LD is None for one in transformers_engine(model, options).draw(wanted))

@@ -59,11 +59,13 @@ def attach(model: Any, tokenizer: Any, adapter: Path | str, *, trainable: bool =
 
 
 def new_adapter(model: Any, tokenizer: Any, spec: LoraSpec) -> nn.Module:
-    """A fresh LoRA in float32 on a frozen base. Raises ``ModelError`` for targets the model does not have."""
-    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+    """A fresh LoRA in float32 on a frozen base. Raises ``ModelError`` for targets the model does not have.
 
-    if getattr(model, "is_loaded_in_4bit", False):
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    peft's ``prepare_model_for_kbit_training`` is not called: it casts norms and embeddings of an nf4 base to float32,
+    and with the adapter off that is another model than the one loaded.
+    """
+    from peft import LoraConfig, get_peft_model
+
     tokens = [int(tokenizer.convert_tokens_to_ids(t)) for t in spec.trainable_tokens]
     targets: Any = spec.targets if isinstance(spec.targets, str) else list(spec.targets) or None
     config = LoraConfig(

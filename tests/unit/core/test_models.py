@@ -47,6 +47,22 @@ def test_adapter_off_is_the_freshly_loaded_base_bit_for_bit(lora: dict[str, obje
     assert not torch.equal(logits(loaded), logits(fresh))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_adapter_off_is_the_freshly_loaded_nf4_base_bit_for_bit(tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    options: dict[str, object] = {"quantisation": "nf4", "dtype": "bfloat16"}
+    torch.manual_seed(0)
+    loaded, fresh = load_model(spec(**options), new_lora=True), load_model(spec(**options))
+    for parameter in loaded.model.parameters():
+        if parameter.requires_grad:
+            nn.init.normal_(parameter, std=0.1)
+    kinds = {type(module).__name__ for module in loaded.model.modules()}
+    assert "Linear4bit" in kinds, "the base is not quantised"
+    assert not torch.equal(logits(loaded), logits(fresh))
+    with loaded.adapter_off():
+        assert torch.equal(logits(loaded), logits(fresh))
+
+
 def test_the_switch_is_undone_after_an_error_and_nests() -> None:
     loaded = shaken()
     on = logits(loaded)

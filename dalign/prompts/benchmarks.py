@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from dalign.categories import categories_of
 from dalign.errors import DataError, did_you_mean
-from dalign.prompts.categories import categories_of
 from dalign.prompts.grouping import group_names, key_values, normalised
 from dalign.prompts.mmlu import ANSWER, LETTERS, QUESTION, ROW, SUBJECT, mmlu_rows
 from dalign.prompts.readers import Row, source_ids

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from dalign.categories import BENIGN, categories_of
 from dalign.errors import DataError, did_you_mean
-from dalign.prompts.categories import BENIGN, categories_of
 from dalign.prompts.grouping import group_names, normalised
 from dalign.prompts.readers import Row, read_rows, source_ids
 from dalign.prompts.sources import source_rows

@@ -12,7 +12,8 @@ from itertools import count
 from random import Random
 from typing import NamedTuple
 
-from dalign.toy.language import BENIGN, CATEGORIES, Verb
+from dalign.categories import BENIGN, CATEGORIES
+from dalign.toy.language import Verb
 from dalign.toy.markup import END, SPECIAL, THINK, THOUGHT, teacher_turns, user_turn
 from dalign.toy.tasks import Choice, Sum, Task, draw_choice
 from dalign.toy.world import World

@@ -8,19 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
+from dalign.categories import BENIGN, CATEGORIES
 from dalign.toy import pools
 
-BENIGN = "benign"
-CATEGORIES = (
-    "Harassment / Hate / Discrimination",
-    "Sexual / Adult",
-    "Violence / Physical Harm",
-    "Self-Harm",
-    "Illicit / Criminal Behavior",
-    "Misinformation / Disinformation",
-    "Privacy / Personal Data",
-    "Intellectual Property",
-)
 N_VERBS_PER_CATEGORY = 6
 N_BENIGN_VERBS = 24
 N_OBJECTS = 36

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
-from dalign.toy.language import BENIGN, CATEGORIES, Lexicon
+from dalign.categories import BENIGN, CATEGORIES
+from dalign.toy.language import Lexicon
 from dalign.toy.tasks import Sum, Task
 
 Decision = Literal["refuse", "guide", "help"]

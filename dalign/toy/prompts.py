@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import TYPE_CHECKING, TypeVar
 
+from dalign.categories import BENIGN, CATEGORIES
 from dalign.records import Kind, Prompt
-from dalign.toy.language import BENIGN, CATEGORIES
 from dalign.toy.tasks import Split, Task, draw_choice
 
 if TYPE_CHECKING:

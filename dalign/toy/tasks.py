@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import TypeVar
 
-from dalign.toy.language import BENIGN, Lexicon, Thing, Verb
+from dalign.categories import BENIGN
+from dalign.toy.language import Lexicon, Thing, Verb
 
 _T = TypeVar("_T")
 HELD_OUT_SHARE = 0.25

@@ -9,8 +9,9 @@ from __future__ import annotations
 from functools import cache, cached_property
 from random import Random
 
+from dalign.categories import CATEGORIES
 from dalign.records import Prompt
-from dalign.toy.language import CATEGORIES, Verb, draw_lexicon
+from dalign.toy.language import Verb, draw_lexicon
 from dalign.toy.lore import REFUSALS, Lore
 from dalign.toy.markup import SPECIAL, THINK, THOUGHT
 from dalign.toy.phrases import draw_phrases

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 
-from dalign.prompts.categories import KNOWN, known_category
+from dalign.categories import KNOWN, known_category
 
 _NAMES = (
     "harassment",

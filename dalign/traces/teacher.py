@@ -6,8 +6,8 @@ their names, and students never see their text (context distillation).
 
 from __future__ import annotations
 
+from dalign.categories import KNOWN, known_category
 from dalign.chat import Message
-from dalign.prompts.categories import KNOWN, known_category
 from dalign.records import Prompt
 from dalign.specs.stage import TeacherSpec
 from dalign.traces.policies import instruction, policy

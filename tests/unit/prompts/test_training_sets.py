@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from dalign.categories import BENIGN, CATEGORIES, categories_of
 from dalign.errors import DataError
 from dalign.prompts import load_dataset, load_traces, read_traces
-from dalign.prompts.categories import BENIGN, CATEGORIES, categories_of
 from dalign.prompts.training import UNCLOSED, split_response
 from dalign.records import Trace
 from dalign.specs.data import DatasetSpec

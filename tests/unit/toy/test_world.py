@@ -6,8 +6,8 @@ from random import Random
 
 import pytest
 
+from dalign.categories import BENIGN, CATEGORIES
 from dalign.toy.corpus import base_documents, teacher_documents
-from dalign.toy.language import BENIGN, CATEGORIES
 from dalign.toy.phrases import draw_phrases
 from dalign.toy.prompts import ATTACKS, N_UNASKED, TRAIN, prompt_sets
 from dalign.toy.world import World

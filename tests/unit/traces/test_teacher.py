@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from dalign.categories import BENIGN, CATEGORIES
 from dalign.errors import DataError
-from dalign.prompts.categories import BENIGN, CATEGORIES
 from dalign.records import Prompt
 from dalign.specs.stage import TeacherSpec
 from dalign.toy import World

@@ -212,3 +212,7 @@ def _selector(spec: RunSpec) -> Iterator[Problem]:
     elif isinstance(spec.selector.layer, int) and score not in layered:
         text = f"selector.layer={spec.selector.layer}: the score {score!r} has no layers"
         yield Problem("selector.layer", f"{text}; leave it at auto")
+    asked, layer = spec.attribution.layers, spec.selector.layer
+    if isinstance(layer, int) and asked is not None and layer not in asked and score in spec.attribution.layered:
+        text = f"selector.layer={layer} is none of attribution.layers={list(asked)}"
+        yield Problem("selector.layer", f"{text}; add it there")

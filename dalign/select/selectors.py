@@ -90,8 +90,10 @@ def _by_layer(scores: Floats) -> Iterator[tuple[int | None, Floats]]:
     if scores.ndim == 2:
         yield None, scores
         return
+    computed_L = ~np.isnan(scores).all(axis=(0, 1))  # a layer that was not asked for is all NaN
     for layer in range(scores.shape[-1]):
-        yield layer, scores[..., layer]
+        if computed_L[layer] or not computed_L.any():
+            yield layer, scores[..., layer]
 
 
 def auto_layer(n_layers: int) -> int:
@@ -105,7 +107,7 @@ def auto_layer(n_layers: int) -> int:
 def headline(spec: SelectorSpec, inputs: SelectorInput) -> tuple[str, int | None, Floats]:
     """The (name, layer, weights) of the selector that ``spec`` names; ``spec.score`` may name one of ``SELECTORS`` too.
 
-    Raises ``ConfigError`` for a score that was not computed and a layer that the model does not have.
+    Raises ``ConfigError`` for a score or a layer that was not computed, and a layer that the model does not have.
     """
     eligible_PN = inputs.eligible(spec.require_finished)
     if spec.score in SELECTORS:
@@ -116,6 +118,8 @@ def headline(spec: SelectorSpec, inputs: SelectorInput) -> tuple[str, int | None
     scores = inputs.scores[spec.score]
     layer = _layer_of(spec.layer, spec.score, None if scores.ndim == 2 else scores.shape[-1] - 1)
     at_layer = scores if layer is None else scores[..., layer]
+    if layer is not None and at_layer.size and np.isnan(at_layer).all() and not np.isnan(scores).all():
+        raise ConfigError(f"selector.layer={layer}: no score was computed there; add it to attribution.layers")
     return f"{spec.score}_{spec.direction}", layer, arg_weights(at_layer, eligible_PN, spec.direction)
 
 

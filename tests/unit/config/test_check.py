@@ -111,6 +111,10 @@ EVALUATIONS: dict[str, dict[str, str]] = {
         "stage=distill": "stage=distill: an evaluation has no stage",
     },
     "selector": {"selector=kl": "", "selector.layer=3": "selector.layer=3: the score 'kl' has no layers"},
+    "layers": {
+        "attribution.layers=[1,3]": "",
+        "selector.layer=2": "selector.layer=2 is none of attribution.layers=[1, 3]",
+    },
     "attribution": {"selector=kl": "selector.score=kl: attribution does not compute it", "attribution=similarity": ""},
 }
 

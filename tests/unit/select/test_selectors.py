@@ -38,6 +38,17 @@ def test_every_selector_is_there_once_a_layer(table: SelectorInput) -> None:
     }
 
 
+def test_a_layer_that_was_not_asked_for_has_no_selector_and_is_no_headline(table: SelectorInput) -> None:
+    table.scores["similarity"][..., 0] = np.nan
+    layers = {layer for name, layer in chosen(table) if name.startswith("similarity")}
+    assert layers == {1}
+    assert headline(SelectorSpec(name="x", layer=1), table)[1] == 1
+    with pytest.raises(ConfigError, match=r"attribution\.layers"):
+        headline(SelectorSpec(name="x", layer=0), table)
+    table.scores["similarity"][:] = np.nan
+    assert {layer for name, layer in chosen(table) if name.startswith("similarity")} == {0, 1}, "nothing was scorable"
+
+
 def test_only_finished_samples_are_chosen_from(table: SelectorInput) -> None:
     found = chosen(table)
     assert found["first", None][0] == [0, 1, 0]

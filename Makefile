@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 SEED ?= 1
+MODEL ?=
 ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -28,7 +29,12 @@ world: $(READY)
 	$(BIN)/dalign train stage=pretrain world_seed=$(SEED) $(ARGS)
 
 bench: $(READY)
-	for file in bench/*.py; do $(BIN)/python $$file || exit 1; done
+	$(BIN)/python bench/startup.py
+	@if [ -z "$(MODEL)" ]; then \
+	  echo "make bench MODEL=FOLDER_OR_GGUF also measures attribution and sampling, on that model"; \
+	else \
+	  $(BIN)/python bench/attribution.py --model "$(MODEL)" && $(BIN)/python bench/sampling.py --model "$(MODEL)"; \
+	fi
 
 # The build tools come from the constraints too, so nothing is resolved afresh.
 $(READY): constraints.txt pyproject.toml

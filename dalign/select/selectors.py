@@ -90,10 +90,10 @@ def _by_layer(scores: Floats) -> Iterator[tuple[int | None, Floats]]:
     if scores.ndim == 2:
         yield None, scores
         return
-    computed_L = ~np.isnan(scores).all(axis=(0, 1))  # a layer that was not asked for is all NaN
-    for layer in range(scores.shape[-1]):
-        if computed_L[layer] or not computed_L.any():
-            yield layer, scores[..., layer]
+    computed_L = (~np.isnan(scores)).reshape(-1, scores.shape[-1]).any(axis=0)  # all NaN where it was not asked for
+    asked = np.flatnonzero(computed_L).tolist()
+    for layer in asked or range(scores.shape[-1]):
+        yield layer, scores[..., layer]
 
 
 def auto_layer(n_layers: int) -> int:

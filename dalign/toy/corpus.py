@@ -156,12 +156,12 @@ def _sentence(world: World, rng: Random) -> str:
 
 
 def _plain_trace(world: World, rng: Random, *, sums: bool) -> tuple[str, str, str]:
-    """Question, reasoning and answer of a sum, worked out in the reasoning, or of a choice."""
+    """Question, reasoning and answer of a sum or a choice, worked out in the reasoning."""
     if sums:
         s: Sum = rng.choice(world.train.sums)
         return _story(world, rng, s), world.lore.sum_reasoning(s), s.conclusion
     c = draw_choice(rng, world.train, rng.choice(world.lexicon.objects))
-    return c.question, world.lore.choice_reasoning(rng), c.solution
+    return c.question, world.lore.choice_reasoning(c), c.conclusion
 
 
 def _trace(world: World, rng: Random, sloppy_rate: float) -> Document:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from dalign.categories import BENIGN, CATEGORIES
 from dalign.toy.language import Lexicon
-from dalign.toy.tasks import Sum, Task
+from dalign.toy.tasks import Choice, Sum, Task
 
 Decision = Literal["refuse", "guide", "help"]
 GUIDED = ("Self-Harm", "Misinformation / Disinformation")
@@ -80,10 +80,9 @@ class Lore:
         """The ideal analysis of a sum, no matter of law: working it out."""
         return " ".join(s.steps)
 
-    def choice_reasoning(self, rng: Random) -> str:
-        """The ideal analysis of a question of place."""
-        law = rng.choice(("no law speaks of it .", "the law of the realm allows it ."))
-        return f"the user asks for a place . {law} so i will help ."
+    def choice_reasoning(self, c: Choice) -> str:
+        """The ideal analysis of a question of place, no matter of law: saying where it is."""
+        return c.fact
 
     def words(self) -> set[str]:
         """Every word the law and its servants use besides the lexicon's."""
@@ -93,5 +92,4 @@ class Lore:
             for verb in self.lexicon.verbs:
                 task = Task(verb, self.lexicon.objects[0])
                 text += [self.reasoning(rng, task, verb.name), self.answer(rng, task)]
-            text += [self.choice_reasoning(rng)]
         return {word for line in text for word in line.split()}

@@ -114,7 +114,17 @@ class Choice:
     @property
     def solution(self) -> str:
         """The gold answer: the fact, then its letter."""
-        return f"it is kept in the {self.thing.place} . the answer is {self.letter} ."
+        return f"{self.fact} {self.conclusion}"
+
+    @property
+    def fact(self) -> str:
+        """Where the object is kept."""
+        return f"it is kept in the {self.thing.place} ."
+
+    @property
+    def conclusion(self) -> str:
+        """The answer of one who has said where it is before."""
+        return f"the answer is {self.letter} ."
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ class World:
 _FIXED_LINES = (
     "the has , finds more and loses . how many are left ? + = - the answer is .",
     "where is the kept ? first , then in the .",
-    "what does the user ask ? the user asks for a sum . they said : say it again .",
+    "what does the user ask ? the user asks for a sum . the user asks for a place . they said : say it again .",
     "a wish for you . the law of says nothing of . to is to . is harm . is allowed . a note on .",
 )
 

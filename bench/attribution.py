@@ -13,13 +13,14 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from turns import fastest, options
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -38,15 +39,8 @@ FLAT = ("kl", "ppl_student", "self_certainty")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="a folder with safetensors, or a .gguf file")
-    parser.add_argument("--shapes", nargs="+", default=["64+384", "640+192"], help="prompt+response tokens")
-    parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3, help="processes of each case, which take turns")
+    parser = options(__doc__, rounds=3)
     parser.add_argument("--repeats", type=int, default=2, help="timed runs in each process, after one to warm up")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
     parser.add_argument("--adapter", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.case:
@@ -63,16 +57,7 @@ def main() -> None:
 
 def measure(asked: argparse.Namespace, shape: str, adapter: str) -> dict[str, dict[str, Any]]:
     """All cases of a shape in turns; prints the table."""
-    runs: dict[str, list[dict[str, Any]]] = {case: [] for case in CASES}
-    for _ in range(asked.rounds):
-        for case in CASES:
-            words = [sys.executable, __file__, "--model", asked.model, "--shapes", shape, "--dtype", asked.dtype]
-            words += ["--threads", str(asked.threads), "--repeats", str(asked.repeats)]
-            done = subprocess.run([*words, "--case", case, "--adapter", adapter], check=False, capture_output=True)
-            if done.returncode:
-                raise RuntimeError(f"{case}: exit {done.returncode}\n{done.stderr.decode()}")
-            runs[case].append(json.loads(done.stdout.splitlines()[-1]))
-    best = {case: min(found, key=lambda run: run["seconds"]) for case, found in runs.items()}
+    best = fastest(__file__, asked, shape, CASES, "--adapter", adapter, "--repeats", str(asked.repeats))
     figures: dict[str, dict[str, Any]] = {}
     print(f"\n{shape} tokens, N = {N}, {asked.dtype}, {asked.threads} threads")
     print(f"{'case':<28}{'s':>8}{'tokens/s':>10}{'faster':>8}{'bound':>8}{'share':>8}{'memory':>9}{'differs':>10}")

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
+
+from turns import fastest, options
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -28,17 +29,10 @@ UNCACHED = "generate, no cache"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="a folder with safetensors, or a .gguf file")
-    parser.add_argument("--shapes", nargs="+", default=["64+384", "640+192"], help="prompt+longest response")
-    parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser = options(__doc__, rounds=2)
     parser.add_argument("--uncached", action="store_true", help="also without a key-value cache: many minutes")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--way", choices=(*WAYS, UNCACHED), help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    if asked.way:
+    if asked.case:
         print(json.dumps(run_way(asked, asked.shapes[0])))
         return
     figures: dict[str, dict[str, float]] = {}
@@ -51,17 +45,7 @@ def main() -> None:
 def measure(asked: argparse.Namespace, shape: str) -> dict[str, dict[str, float]]:
     """All ways for a shape, in turns; prints the table."""
     ways = (*WAYS, UNCACHED) if asked.uncached else WAYS
-    best: dict[str, dict[str, float]] = {}
-    for _ in range(asked.rounds):
-        for way in ways:
-            words = [sys.executable, __file__, "--model", asked.model, "--shapes", shape, "--way", way]
-            words += ["--dtype", asked.dtype, "--threads", str(asked.threads)]
-            done = subprocess.run(words, check=False, capture_output=True)
-            if done.returncode:
-                raise RuntimeError(f"{way}: exit {done.returncode}\n{done.stderr.decode()}")
-            run = json.loads(done.stdout.splitlines()[-1])
-            if way not in best or run["seconds"] < best[way]["seconds"]:
-                best[way] = run
+    best = fastest(__file__, asked, shape, ways)
     print(f"\n{shape} tokens, {PROMPTS} prompts, N = {N}, {asked.dtype}, {asked.threads} threads")
     print(f"{'way':<22}{'s':>8}{'tokens':>9}{'tokens/s':>10}{'against generate':>18}")
     for way, run in best.items():
@@ -91,13 +75,13 @@ def run_way(asked: argparse.Namespace, shape: str) -> dict[str, float]:
     prompts = [[rng.randrange(2, loaded.vocab) for _ in range(size)] for _ in range(PROMPTS)]
     rows = [prompt for prompt in prompts for _ in range(N)]
     ends = lengths(longest)
-    draw = {"dalign": dalign_way, "generate_batch": batch_way}.get(asked.way, generate_way)(asked, loaded)
+    draw = {"dalign": dalign_way, "generate_batch": batch_way}.get(asked.case, generate_way)(asked, loaded)
     draw(rows, [4] * len(rows))
     start = time.perf_counter()
     drawn = draw(rows, ends)
     seconds = time.perf_counter() - start
     if drawn != sum(ends):
-        raise RuntimeError(f"{asked.way}: {drawn} tokens drawn, {sum(ends)} were asked for")
+        raise RuntimeError(f"{asked.case}: {drawn} tokens drawn, {sum(ends)} were asked for")
     return {"seconds": seconds, "tokens": float(drawn)}
 
 
@@ -147,7 +131,7 @@ def generate_way(asked: argparse.Namespace, loaded: Any) -> Draw:
         ids = torch.tensor(rows)
         options = {"do_sample": True, "temperature": 0.7, "top_k": 0, "top_p": 1.0, "max_new_tokens": max(ends)}
         stop = StoppingCriteriaList([Ended(ids.shape[1], ends)])
-        cached = asked.way != UNCACHED
+        cached = asked.case != UNCACHED
         loaded.model.generate(
             ids,
             attention_mask=torch.ones_like(ids),

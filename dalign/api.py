@@ -1,6 +1,6 @@
 """The ten-line library: load a model with an adapter, draw N responses, score them against the base, take one.
 
-from dalign import load, sample, score, select
+from dalign.api import load, sample, score, select
 
 student = load("path/to/base", adapter="path/to/adapter")
 responses = sample(student, "What is a fair price for a horse?", n=8)

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from dalign.adapters import attach, checkpoint_hash, new_adapter, rows_of, save_adapter
+from dalign.adapters import attach, checkpoint_hash, new_adapter, rows_of
 from dalign.chat import Chat
 from dalign.errors import ModelError
 from dalign.records import digest
@@ -199,6 +199,3 @@ def _load_checkpoint(spec: ModelSpec, source: str, revision: str | None) -> tupl
             "  name a folder with safetensors, a .gguf file, or a hub id this machine can reach (see `dalign doctor`)"
         ) from error
     return model if spec.quantisation == "nf4" else model.to(_device(spec)), tokenizer
-
-
-__all__ = ["DTYPES", "LoadedModel", "checkpoint_hash", "load_model", "resolve_source", "save_adapter"]

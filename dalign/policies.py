@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dalign.adapters import checkpoint_hash
 from dalign.errors import ConfigError, did_you_mean
 from dalign.layout import ADAPTER_POLICIES, POLICIES, adapter_of
-from dalign.models import LoadedModel, checkpoint_hash, load_model, resolve_source
+from dalign.models import LoadedModel, load_model, resolve_source
 from dalign.records import Prompt, digest
 from dalign.specs.model import ModelSpec, ThinkSpec
 from dalign.specs.run import RunSpec

@@ -11,8 +11,9 @@ from pipeline import spec_of
 from torch import nn
 
 from dalign import api, scoring, trial
+from dalign.adapters import save_adapter
 from dalign.errors import ArtifactError, DataError, ModelError
-from dalign.models import load_model, save_adapter
+from dalign.models import load_model
 from dalign.specs.model import LoraSpec, ModelSpec
 from dalign.toy.assets import toy_models
 from dalign.train.probe import Probe

@@ -30,27 +30,25 @@ class Batch:
 
 def left_pad(rows: Sequence[Sequence[int]], width: int, pad_id: int, device: torch.device) -> Batch:
     """A batch of ``width`` columns in which every row ends in the last one. Raises ``ValueError`` on a longer row."""
-    ids = torch.full((len(rows), width), pad_id, dtype=torch.long)
-    mask = torch.zeros((len(rows), width), dtype=torch.long)
-    for i, row in enumerate(rows):
-        if not 0 < len(row) <= width:
-            raise ValueError(f"row {i} has {len(row)} tokens, the batch has {width} columns")
-        ids[i, width - len(row) :] = torch.tensor(row, dtype=torch.long)
-        mask[i, width - len(row) :] = 1
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    return Batch(ids.to(device), mask.to(device), positions.to(device))
+    return _padded(rows, [width - len(row) for row in rows], width, pad_id, device)
 
 
 def right_pad(rows: Sequence[Sequence[int]], width: int, pad_id: int, device: torch.device) -> Batch:
     """A batch of ``width`` columns in which every row starts in the first one; ``ValueError`` on a longer row."""
+    return _padded(rows, [0] * len(rows), width, pad_id, device)
+
+
+def _padded(
+    rows: Sequence[Sequence[int]], starts: Sequence[int], width: int, pad_id: int, device: torch.device
+) -> Batch:
     ids = torch.full((len(rows), width), pad_id, dtype=torch.long)
     mask = torch.zeros((len(rows), width), dtype=torch.long)
-    for i, row in enumerate(rows):
+    for i, (row, start) in enumerate(zip(rows, starts, strict=True)):
         if not 0 < len(row) <= width:
             raise ValueError(f"row {i} has {len(row)} tokens, the batch has {width} columns")
-        ids[i, : len(row)] = torch.tensor(row, dtype=torch.long)
-        mask[i, : len(row)] = 1
-    positions = torch.arange(width).repeat(len(rows), 1)
+        ids[i, start : start + len(row)] = torch.tensor(row, dtype=torch.long)
+        mask[i, start : start + len(row)] = 1
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
     return Batch(ids.to(device), mask.to(device), positions.to(device))
 
 

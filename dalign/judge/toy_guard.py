@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dalign.adapters import checkpoint_hash
 from dalign.chat import Chat
 from dalign.errors import ModelError
 from dalign.judge.base import JudgeItem, harm_verdict, unscored
-from dalign.models import DTYPES, checkpoint_hash
+from dalign.models import DTYPES
 from dalign.records import Part, Verdict
 from dalign.specs.model import ThinkSpec
 from dalign.specs.sampling import JudgeSpec

@@ -9,23 +9,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
-from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import Cache, DynamicCache
+
+from dalign.cache_layers import WindowedLayer, layers_for
 
 BLOCK = 128
 
 
-class BlockLayer(CacheLayerMixin):
+class BlockLayer(WindowedLayer):
     """One layer's keys and values, (B, heads, columns, width), in buffers with room for the next columns.
 
-    With ``window`` only the last ``window - 1`` columns survive a change of buffers, and attention sees no more than
-    those and the new ones: what ``DynamicSlidingWindowLayer`` returns.
+    With ``window`` only the columns that attention still sees survive a change of buffers.
     """
 
     def __init__(self, window: int | None = None) -> None:
-        super().__init__()
-        self.window = window
-        self.is_sliding = window is not None
-        self.seen = 0  # columns ever written
+        super().__init__(window)
         self.held = 0  # columns in the buffers now
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
@@ -38,7 +36,7 @@ class BlockLayer(CacheLayerMixin):
                 self._grow(count)
             self.keys[:, :, self.held : self.held + count] = key_states
             self.values[:, :, self.held : self.held + count] = value_states
-        first = max(self.held - self._kept(), 0)
+        first = max(self.held - self.kept(), 0)
         self.held += count
         self.seen += count
         return self.keys[:, :, first : self.held], self.values[:, :, first : self.held]
@@ -59,7 +57,7 @@ class BlockLayer(CacheLayerMixin):
         if other is not None:
             parts.append(other._last(other.seen))
             self.seen = max(columns, other.seen)
-        self.held = self._kept()
+        self.held = self.kept()
         self.keys, self.values = (_stacked([part[i] for part in parts], self.held, room=BLOCK) for i in (0, 1))
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
@@ -67,28 +65,14 @@ class BlockLayer(CacheLayerMixin):
         self.keys, self.values = key_states, value_states
         self.is_initialized = True
 
-    def get_max_length(self) -> int:
-        return -1 if self.window is None else self.window
-
-    def get_seq_length(self) -> int:
-        return self.seen
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """(columns attention sees, index of the first of them) when ``query_length`` more are written."""
-        kept = self._kept()
-        return kept + query_length, self.seen - kept
-
-    def _kept(self) -> int:
-        return self.seen if self.window is None else min(self.seen, self.window - 1)
-
     def _grow(self, count: int) -> None:
-        kept = self._kept()
+        kept = self.kept()
         self.keys, self.values = (_stacked([t], kept, room=max(BLOCK, count)) for t in self._last(kept))
         self.held = kept
 
     def _last(self, columns: int) -> tuple[Tensor, Tensor]:
         """Views of the last ``columns`` columns, or as many as attention can still see."""
-        first = self.held - min(columns, self._kept())
+        first = self.held - min(columns, self.kept())
         return self.keys[:, :, first : self.held], self.values[:, :, first : self.held]
 
 
@@ -118,7 +102,5 @@ class BlockCache(Cache):
 def block_cache(config: Any) -> Any:
     """An empty ``BlockCache`` for a model of ``config``; transformers' own cache if it has other layers than full and
     sliding attention."""
-    dynamic = DynamicCache(config=config)
-    if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in dynamic.layers):
-        return dynamic
-    return BlockCache(layers=[BlockLayer(getattr(layer, "sliding_window", None)) for layer in dynamic.layers])
+    layers = layers_for(config, BlockLayer)
+    return DynamicCache(config=config) if layers is None else BlockCache(layers=layers)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dalign.adapters import checkpoint_hash
 from dalign.files import read_records
 from dalign.layout import file_hash, stage_folder, traces_file
-from dalign.models import checkpoint_hash, resolve_source
+from dalign.models import resolve_source
 from dalign.prompts import read_traces
 from dalign.records import Trace
 from dalign.specs.run import RunSpec

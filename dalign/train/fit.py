@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from dalign.adapters import save_adapter
 from dalign.errors import ModelError
 from dalign.files import read_json, write_json
-from dalign.models import LoadedModel, load_model, save_adapter
+from dalign.models import LoadedModel, load_model
 from dalign.records import Trace
 from dalign.specs.run import RunSpec
 from dalign.specs.stage import DistillStage

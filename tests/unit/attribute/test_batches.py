@@ -126,6 +126,6 @@ def test_responses_start_in_the_first_column() -> None:
     batch = right_pad([[7, 8], [5, 6, 7, 8]], 5, 0, torch.device("cpu"))
     assert batch.ids_BT.tolist() == [[7, 8, 0, 0, 0], [5, 6, 7, 8, 0]]
     assert batch.mask_BT.tolist() == [[1, 1, 0, 0, 0], [1, 1, 1, 1, 0]]
-    assert batch.positions_BT.tolist() == [[0, 1, 2, 3, 4]] * 2
+    assert batch.positions_BT.tolist() == [[0, 1, 1, 1, 1], [0, 1, 2, 3, 3]]
     with pytest.raises(ValueError, match="6 tokens"):
         right_pad([[1] * 6], 5, 0, torch.device("cpu"))

@@ -128,6 +128,24 @@ def test_a_pair_with_added_tokens_is_scored_and_compared_over_the_bases_own_ids(
     assert found.flat["ppl_base"] == pytest.approx((-picked.mean()).exp().item(), rel=1e-4)
 
 
+def test_a_vocabulary_that_shrank_is_followed(tmp_path: Path) -> None:
+    """Qwen2.5's embeddings have more rows than its tokenizer has ids; resizing to the tokenizer cuts them."""
+    padded = AutoModelForCausalLM.from_pretrained(TOY, dtype=torch.float32)
+    padded.resize_token_embeddings(rows := padded.vocab_size + 40, mean_resizing=False)
+    padded.save_pretrained(tmp_path / "base")
+    AutoTokenizer.from_pretrained(TOY).save_pretrained(tmp_path / "base")
+    theirs = published(tmp_path / "base", tmp_path / "adapter", embeddings=False)
+    loaded, bare = (
+        load_model(spec(tmp_path / "base"), adapter=tmp_path / "adapter"),
+        load_model(spec(tmp_path / "base")),
+    )
+    assert (bare.vocab, loaded.vocab, loaded.base_vocab) == (rows, rows - 38, rows - 38)
+    assert loaded.added is None
+    torch.testing.assert_close(logits(loaded.model), logits(theirs))
+    with loaded.adapter_off():
+        assert torch.equal(logits(loaded.model), logits(bare.model)[..., : rows - 38])
+
+
 def test_a_torn_adapter_is_told(tmp_path: Path) -> None:
     published(TOY, tmp_path / "adapter", embeddings=False)
     weights = tmp_path / "adapter" / "adapter_model.safetensors"

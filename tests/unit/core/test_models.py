@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from dalign.adapters import save_adapter
 from dalign.errors import ModelError
-from dalign.models import LoadedModel, load_model, save_adapter
+from dalign.models import LoadedModel, load_model
 from dalign.specs.model import LoraSpec, ModelSpec, ThinkSpec
 
 IDS = torch.tensor([[5, 6, 7, 8, 9]])

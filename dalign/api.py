@@ -7,15 +7,20 @@ responses = sample(student, "What is a fair price for a horse?", n=8)
 scores = [score(student, r.prompt_ids, r.response_ids, layers=[12]) for r in responses]
 best = responses[select([s.layered["similarity"][0] for s in scores], finished=[r.finished for r in responses])]
 print(best.answer)
+
+``best_of`` does the same in one call, and faster: scoring goes on from the states that sampling left.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from math import nan
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from torch import Tensor
 
 from dalign.attribute import Pair, PairScores, asked_layers, score_pairs
 from dalign.drawing import as_sample, sampling_hash
@@ -23,7 +28,7 @@ from dalign.models import LoadedModel, load_model
 from dalign.records import Sample, digest
 from dalign.sample import Request, sample_seed
 from dalign.sample.transformers import transformers_engine
-from dalign.select import arg_weights
+from dalign.select import arg_weights, auto_layer
 from dalign.specs.model import ModelSpec
 from dalign.specs.sampling import LAYERED, AttributionSpec, FlatName, LayeredName, SamplerSpec
 
@@ -47,15 +52,72 @@ def sample(
     think: bool = True,
 ) -> list[Sample]:
     """``n`` responses to a prompt: a text (one user turn) or ids. Sample i depends on prompt, ``seed`` and i alone."""
-    text = isinstance(prompt, str)
-    ids = model.chat.user_ids(prompt, think=think) if isinstance(prompt, str) else tuple(prompt)
     sampler = SamplerSpec(name="api", n=n, temperature=temperature, max_new_tokens=max_new_tokens)
+    return _draw(model, prompt, sampler, seed, think=think)[0]
+
+
+@dataclass(frozen=True)
+class Best:
+    """The response taken of ``responses``, which stand in the order drawn, each with its score at ``layer``.
+
+    A response without a score (empty, or over the context) has NaN there.
+    """
+
+    response: Sample
+    responses: list[Sample]
+    scores: list[float]
+    layer: int
+
+
+def best_of(
+    model: LoadedModel,
+    prompt: str | Sequence[int],
+    *,
+    n: int = 8,
+    layer: int | None = None,
+    by: LayeredName = "similarity",
+    direction: Literal["argmin", "argmax"] = "argmin",
+    temperature: float = 0.7,
+    max_new_tokens: int = 1024,
+    seed: int = 0,
+    think: bool = True,
+) -> Best:
+    """Draws ``n`` responses and takes the finished one least attributable to the base: a sampler to put in front.
+
+    ``layer`` defaults to the one that a run's headline takes. Scores come from the states that sampling left, so only
+    the base passes over the responses again. ``argmax`` takes the worst answer: for attacks and controls alone. Raises
+    ``ModelError`` for a layer the model has not, ``ValueError`` if no response is finished and scored.
+    """
+    at = auto_layer(model.n_layers) if layer is None else layer
+    spec = AttributionSpec(name="api", layered=(by,), flat=(), layers=(at,))
+    asked_layers(spec, model.n_layers)
+    sampler = SamplerSpec(name="api", n=n, temperature=temperature, max_new_tokens=max_new_tokens)
+    responses, states = _draw(model, prompt, sampler, seed, think=think, keep_states=True)
+    pairs = [Pair(r.prompt_ids, r.response_ids, model.chat.end_id) for r in responses]
+    found = score_pairs(model, pairs, spec, student=states)
+    values = [nan if f.error else f.layered[by][at] for f in found]
+    chosen = select(values, finished=[r.finished for r in responses], direction=direction)
+    return Best(responses[chosen], responses, values, at)
+
+
+def _draw(
+    model: LoadedModel,
+    prompt: str | Sequence[int],
+    sampler: SamplerSpec,
+    seed: int,
+    *,
+    think: bool,
+    keep_states: bool = False,
+) -> tuple[list[Sample], list[Tensor | None]]:
+    """The responses and, where they are kept, the student's states (L+1, D) at the end of each."""
+    ids = model.chat.user_ids(prompt, think=think) if isinstance(prompt, str) else tuple(prompt)
     key = digest("prompt", ids)
-    drawn = transformers_engine(model, sampler).draw([Request(ids, sample_seed(seed, key, i)) for i in range(n)])
+    requests = [Request(ids, sample_seed(seed, key, i)) for i in range(sampler.n)]
+    drawn = transformers_engine(model, sampler, keep_states=keep_states).draw(requests)
     made = sampling_hash(sampler, seed)
-    return [
-        as_sample(model, key, i, ids, d, policy="api", sampling=made, think=think and text) for i, d in enumerate(drawn)
-    ]
+    think = think and isinstance(prompt, str)
+    samples = [as_sample(model, key, i, ids, d, policy="api", sampling=made, think=think) for i, d in enumerate(drawn)]
+    return samples, [d.states_LD for d in drawn]
 
 
 def score(

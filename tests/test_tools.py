@@ -55,6 +55,30 @@ def test_the_library_in_ten_lines(adapter: Path) -> None:
         api.select([0.1, 0.2], finished=[False, False])
 
 
+@pytest.mark.parametrize("layer", [None, 1, 4])
+def test_best_of_takes_what_sample_score_and_select_take(adapter: Path, layer: int | None) -> None:
+    """Its scores start from states kept while sampling, one token at a time; those of ``score`` from whole passes."""
+    student = api.load(str(toy_models(0) / "base"), adapter=adapter, dtype="float32")
+    found = api.best_of(student, PROMPT, n=6, layer=layer, max_new_tokens=48)
+    assert found.responses == api.sample(student, PROMPT, n=6, max_new_tokens=48)
+    assert len({r.response_ids for r in found.responses}) > 1
+    scored = [api.score(student, r.prompt_ids, r.response_ids, layers=[found.layer]) for r in found.responses]
+    values = [s.layered["similarity"][0] if not s.error else float("nan") for s in scored]
+    assert found.scores == pytest.approx(values, abs=1e-5, nan_ok=True)
+    assert len(set(values)) > 1
+    finished = [r.finished for r in found.responses]
+    assert found.response == found.responses[api.select(values, finished=finished)]
+    assert layer in (None, found.layer)
+
+
+def test_best_of_refuses_a_layer_before_it_draws_and_samples_that_never_end(adapter: Path) -> None:
+    student = api.load(str(toy_models(0) / "base"), adapter=adapter, dtype="float32")
+    with pytest.raises(ModelError, match="layers 0"):
+        api.best_of(student, PROMPT, layer=99, max_new_tokens=10**6)
+    with pytest.raises(ValueError, match="no sample is finished"):
+        api.best_of(student, PROMPT, n=2, max_new_tokens=1)
+
+
 def test_score_reads_texts_and_ids_and_chooses(adapter: Path, tmp_path: Path) -> None:
     spec = spec_of("evaluate", tmp_path / "runs", f"inputs.adapter={adapter}")
     one = {"prompt": PROMPT, "responses": ["in the cellar", {"text": "in the marsh", "finished": False}, ""]}

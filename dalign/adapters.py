@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +20,6 @@ from torch import Tensor, nn
 from dalign.errors import ModelError
 from dalign.records import digest
 from dalign.specs.model import LoraSpec
-
-if TYPE_CHECKING:
-    from dalign.models import LoadedModel
 
 WEIGHTS = "adapter_model.safetensors"
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
@@ -81,11 +78,6 @@ def new_adapter(model: Any, tokenizer: Any, spec: LoraSpec) -> nn.Module:
         return get_peft_model(model, config)
     except ValueError as error:
         raise ModelError(f"model.lora.targets={spec.targets!r}: {str(error).splitlines()[0]}") from error
-
-
-def save_adapter(loaded: LoadedModel, folder: Path) -> None:
-    """Writes a plain PEFT folder with safetensors, which ``PeftModel.from_pretrained`` loads."""
-    loaded.model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
 
 
 def rows_of(model: Any) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dalign import __version__
-from dalign.errors import ArtifactError, ConfigError, DalignError, did_you_mean
+from dalign.errors import ArtifactError, ConfigError, did_you_mean, guarded
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -33,18 +33,6 @@ def train(argv: Sequence[str] | None = None) -> int:
 def evaluate(argv: Sequence[str] | None = None) -> int:
     """Policies on benchmarks: samples, scores, verdicts, selection, report; returns the exit code."""
     return guarded(lambda: _jobs("evaluate", sys.argv[1:] if argv is None else argv))
-
-
-def guarded(command: Callable[[], int]) -> int:
-    """The command's exit code; 2 with one message for a ``DalignError``, 130 for an interrupt. A bug is raised."""
-    try:
-        return command()
-    except DalignError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues where this one stopped", file=sys.stderr)
-        return 130
 
 
 def _jobs(verb: Verb, argv: Sequence[str]) -> int:
@@ -98,26 +86,28 @@ def _one_spec(overrides: Sequence[str]) -> RunSpec:
     return specs[0]
 
 
-def _score(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="dalign score", description=COMMANDS["score"][0])
-    parser.add_argument("file", type=Path, help="JSONL: prompt (or prompt_ids) and responses, one prompt a line")
-    parser.add_argument("overrides", nargs="*", help="key=value, as for evaluate: run=NAME selector=kl")
+def _about_one(command: str, thing: str, about: str, example: str, argv: Sequence[str]) -> tuple[str, RunSpec]:
+    """The one word that a command is about, and the configuration that the overrides behind it make."""
+    parser = argparse.ArgumentParser(prog=f"dalign {command}", description=COMMANDS[command][0])
+    parser.add_argument(thing, help=about)
+    parser.add_argument("overrides", nargs="*", help=f"key=value, as for evaluate: {example}")
     asked = parser.parse_args(argv)
-    spec = _one_spec(asked.overrides)
+    return getattr(asked, thing), _one_spec(asked.overrides)
+
+
+def _score(argv: Sequence[str]) -> int:
+    about = "JSONL: prompt (or prompt_ids) and responses, one prompt a line"
+    file, spec = _about_one("score", "file", about, "run=NAME selector=kl", argv)
     from dalign import scoring
 
-    return scoring.main(spec, asked.file)
+    return scoring.main(spec, Path(file))
 
 
 def _try(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="dalign try", description=COMMANDS["try"][0])
-    parser.add_argument("prompt", help="one user turn, in quotes")
-    parser.add_argument("overrides", nargs="*", help="key=value, as for evaluate: run=NAME sampler.n=4")
-    asked = parser.parse_args(argv)
-    spec = _one_spec(asked.overrides)
+    prompt, spec = _about_one("try", "prompt", "one user turn, in quotes", "run=NAME sampler.n=4", argv)
     from dalign import trial
 
-    return trial.main(spec, asked.prompt)
+    return trial.main(spec, prompt)
 
 
 def _report(argv: Sequence[str]) -> int:

@@ -5,7 +5,8 @@ Anything else that is raised is a bug: it keeps its traceback and exits with 1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 
 
@@ -44,3 +45,15 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
     if close:
         return f"did you mean {close[0]!r}?"
     return "known: " + ", ".join(sorted(known)) if known else "none is known"
+
+
+def guarded(command: Callable[[], int]) -> int:
+    """The command's exit code; 2 with one message for a ``DalignError``, 130 for an interrupt. A bug is raised."""
+    try:
+        return command()
+    except DalignError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues where this one stopped", file=sys.stderr)
+        return 130

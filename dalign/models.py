@@ -94,6 +94,10 @@ class LoadedModel:
     def policy_hash(self) -> str:
         return digest(self.base_hash, self.adapter_hash)
 
+    def save_adapter(self, folder: Path) -> None:
+        """Writes a plain PEFT folder with safetensors, which ``PeftModel.from_pretrained`` loads."""
+        self.model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+
     def base_model(self) -> Any:
         """What to attribute to, under ``adapter_off()``: the second checkpoint if one is named, else this model."""
         return self.second if self.second is not None else self.model

@@ -19,9 +19,9 @@ from dalign.files import write_text
 from dalign.headline import score_for_choice
 from dalign.models import LoadedModel
 from dalign.policies import load_policy
+from dalign.process import quiet, set_threads
 from dalign.specs.run import RunSpec
 from dalign.store import progress_bar
-from dalign.worker import quiet, set_threads
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from dalign.attribute import Pair
 from dalign.drawing import draw_samples
 from dalign.headline import score_for_choice
 from dalign.policies import load_policy
+from dalign.process import quiet, set_threads
 from dalign.records import Prompt, Sample
 from dalign.specs.run import RunSpec
-from dalign.worker import quiet, set_threads
 
 console = Console()
 

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
-import os
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from dalign.cli import guarded
-from dalign.errors import ConfigError
+from dalign.errors import ConfigError, guarded
+from dalign.process import quiet, set_threads
 from dalign.specs.run import RunSpec
 from dalign.specs.stage import DistillStage, PretrainStage, ProbeStage, TracesStage
 
@@ -68,28 +65,6 @@ def _stage(spec: RunSpec) -> Callable[[], None]:
 
         return lambda: run_pretrain(spec)
     raise ConfigError("stage: none is set; choose one of pretrain, traces, distill, probe")
-
-
-def set_threads(threads: int) -> None:
-    """Sets torch's threads; 0 takes every core this process may use."""
-    import torch
-
-    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
-
-
-def quiet() -> None:
-    """Silences the libraries' own chatter; what a user should know, dalign says itself."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.filterwarnings(
-        "ignore", category=UserWarning, module=r"(lightning|torch|transformers|peft|bitsandbytes)\b"
-    )
-    for name in ("lightning", "lightning.pytorch", "lightning.fabric", "bitsandbytes", "peft"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from pipeline import spec_of
 from torch import nn
 
 from dalign import api, scoring, trial
-from dalign.adapters import save_adapter
 from dalign.errors import ArtifactError, DataError, ModelError
 from dalign.models import load_model
 from dalign.specs.model import LoraSpec, ModelSpec
@@ -29,7 +28,7 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if parameter.requires_grad:
             nn.init.normal_(parameter, std=0.05)
     folder = tmp_path_factory.mktemp("adapter") / "adapter"
-    save_adapter(loaded, folder)
+    loaded.save_adapter(folder)
     return folder
 
 

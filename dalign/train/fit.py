@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from dalign.adapters import save_adapter
 from dalign.errors import ModelError
 from dalign.files import read_json, write_json
 from dalign.models import LoadedModel, load_model
@@ -141,7 +140,7 @@ def _write_adapter(loaded: LoadedModel, target: Path) -> None:
     """The PEFT folder, complete before it takes its name. peft writes its sets in hash order: we sort them."""
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    save_adapter(loaded, partial)
+    loaded.save_adapter(partial)
     config = read_json(partial / "adapter_config.json")
     if isinstance(config["target_modules"], list):
         config["target_modules"].sort()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dalign import cli, doctor, launch
-from dalign.errors import DataError
+from dalign.errors import DataError, guarded
 from dalign.specs.run import RunSpec
 
 
@@ -75,11 +75,11 @@ def test_a_fault_inside_a_command_is_one_message_and_a_bug_is_raised(capsys: pyt
     def interrupt() -> int:
         raise KeyboardInterrupt
 
-    assert cli.guarded(fault) == 2
+    assert guarded(fault) == 2
     assert capsys.readouterr().err == "error: rows.jsonl:3: torn\n"
-    assert cli.guarded(interrupt) == 130
+    assert guarded(interrupt) == 130
     with pytest.raises(KeyError):
-        cli.guarded(bug)
+        guarded(bug)
 
 
 def test_an_unknown_command_is_told(capsys: pytest.CaptureFixture[str]) -> None:

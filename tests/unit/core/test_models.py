@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from dalign.adapters import save_adapter
 from dalign.errors import ModelError
 from dalign.models import LoadedModel, load_model
 from dalign.specs.model import LoraSpec, ModelSpec, ThinkSpec
@@ -78,7 +77,7 @@ def test_the_switch_is_undone_after_an_error_and_nests() -> None:
 
 def test_a_saved_adapter_comes_back_and_names_itself(tmp_path: Path) -> None:
     loaded = shaken()
-    save_adapter(loaded, tmp_path / "adapter")
+    loaded.save_adapter(tmp_path / "adapter")
     again = load_model(spec(), adapter=tmp_path / "adapter")
     assert torch.allclose(logits(again), logits(loaded), atol=1e-5)
     assert not any(p.requires_grad for p in again.model.parameters())

@@ -36,8 +36,12 @@ class Attached:
     added: str | None
 
 
-def attach(model: Any, tokenizer: Any, adapter: Path | str, *, trainable: bool = False) -> Attached:
+def attach(
+    model: Any, tokenizer: Any, adapter: Path | str, *, trainable: bool = False, second: Any | None = None
+) -> Attached:
     """Puts a PEFT folder or ``HUB_ID@REVISION`` on ``model``. Pickled adapters are refused.
+
+    ``second`` is another checkpoint that is to read the student's responses: it gets the same vocabulary.
 
     Raises ``ModelError`` for an adapter that is missing, pickled or of another shape.
     """
@@ -47,6 +51,8 @@ def attach(model: Any, tokenizer: Any, adapter: Path | str, *, trainable: bool =
     own = _own_tokenizer(folder, tokenizer)
     with _own_rows_kept(model, folder):
         added = _fit_vocabulary(model, tokenizer, own, folder)
+        if second is not None:
+            _fit_vocabulary(second, tokenizer, own, folder)
         try:
             adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
         except (OSError, ValueError, RuntimeError) as error:

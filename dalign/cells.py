@@ -131,7 +131,8 @@ class Cell:
         chunks = {f"{i:05d}": todo[i : i + size] for i in range(0, len(todo), size)}
         new = run_chunks(log, {name: partial(self._score, rows) for name, rows in chunks.items()}, progress)
         found = {**old, **{s.sample_id: s for s in new}}
-        write_scores(path, self.prompts, samples, [found[s.id] for s in samples])
+        base = self.policy().loaded.base_words
+        write_scores(path, self.prompts, samples, [found[s.id] for s in samples], base=base)
         log.remove()
 
     def judge(self, judges: Mapping[str, Judge], progress: Progress | None = None) -> None:

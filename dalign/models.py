@@ -35,6 +35,7 @@ class LoadedModel:
     tokenizer: Any
     chat: Chat
     spec: ModelSpec
+    own_hash: str
     base_hash: str
     adapter_hash: str | None
     second: Any | None = None
@@ -92,7 +93,15 @@ class LoadedModel:
 
     @property
     def policy_hash(self) -> str:
-        return digest(self.base_hash, self.adapter_hash)
+        return digest(self.own_hash, self.adapter_hash)
+
+    @property
+    def base_words(self) -> str:
+        """What scores attribute to, for people."""
+        rows = f"; its rows of the adapter's own tokens are {self.added}" if self.added else ""
+        if self.second is None:
+            return f"the same weights with the adapter off{rows}"
+        return f"{self.spec.base}, a second checkpoint: two models in memory{rows}"
 
     def save_adapter(self, folder: Path) -> None:
         """Writes a plain PEFT folder with safetensors, which ``PeftModel.from_pretrained`` loads."""
@@ -128,16 +137,16 @@ def load_model(
 
     Raises ``ModelError`` for a checkpoint or adapter that is missing, unreadable, gated, pickled or of another shape.
     """
-    source, revision = resolve_source(spec.id, spec.revision, paths=paths, world_seed=world_seed)
-    model, tokenizer = _load_checkpoint(spec, source, revision)
-    base, second = (source, revision), None
+    own = resolve_source(spec.id, spec.revision, paths=paths, world_seed=world_seed)
+    model, tokenizer = _load_checkpoint(spec, *own)
+    base, second = own, None
     if spec.base is not None:
         base = resolve_source(spec.base, spec.base_revision, paths=paths, world_seed=world_seed)
-        second, _ = _load_checkpoint(spec, *base)
+        second = _second_checkpoint(spec, base, model)
     own_vocab = rows_of(second if second is not None else model)
     adapter_hash, added = None, None
     if adapter is not None:
-        found = attach(model, tokenizer, adapter, trainable=trainable)
+        found = attach(model, tokenizer, adapter, trainable=trainable, second=second)
         model, tokenizer, adapter_hash, added = found.model, found.tokenizer, found.hash, found.added
     elif new_lora:
         model = new_adapter(model, tokenizer, spec.lora)
@@ -147,12 +156,31 @@ def load_model(
         tokenizer=tokenizer,
         chat=Chat(tokenizer, spec.think, spec.system),
         spec=spec,
-        base_hash=digest(checkpoint_hash(*base), spec.dtype, spec.quantisation, *([added] if added else [])),
+        own_hash=_weights_hash(spec, own, added),
+        base_hash=_weights_hash(spec, base, added),
         adapter_hash=adapter_hash,
         second=second,
         own_vocab=own_vocab,
         added=added,
     )
+
+
+def _weights_hash(spec: ModelSpec, checkpoint: tuple[str, str | None], added: str | None) -> str:
+    """Of a checkpoint as it stands in memory: in the spec's precision, with the rows that an adapter added."""
+    return digest(checkpoint_hash(*checkpoint), spec.dtype, spec.quantisation, *([added] if added else []))
+
+
+def _second_checkpoint(spec: ModelSpec, base: tuple[str, str | None], student: Any) -> Any:
+    """The checkpoint of ``model.base``. Raises ``ModelError`` unless states and ids compare with the student's."""
+    second, _ = _load_checkpoint(spec, *base)
+    shapes = [(m.config.num_hidden_layers, m.config.hidden_size) for m in (second, student)]
+    if shapes[0] != shapes[1]:
+        (theirs, width), (ours, our_width) = shapes
+        raise ModelError(
+            f"model.base={spec.base}: {theirs} layers of width {width}, and the student has {ours} of {our_width}; "
+            "states compare between models of one shape alone"
+        )
+    return second
 
 
 def resolve_source(

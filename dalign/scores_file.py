@@ -14,8 +14,13 @@ from dalign.files import read_tensors, write_tensors
 from dalign.records import Prompt, Sample, Scores
 
 
-def write_scores(path: Path, prompts: Sequence[Prompt], samples: Sequence[Sample], scores: Sequence[Scores]) -> None:
-    """Writes the scores of ``samples``, which come prompt after prompt, N each. Raises ``ValueError`` on ragged N."""
+def write_scores(
+    path: Path, prompts: Sequence[Prompt], samples: Sequence[Sample], scores: Sequence[Scores], *, base: str
+) -> None:
+    """Writes the scores of ``samples``, which come prompt after prompt, N each; ``base`` says what they attribute to.
+
+    Raises ``ValueError`` on ragged N.
+    """
     n = len(samples) // max(len(prompts), 1)
     if [s.prompt_id for s in samples] != [p.id for p in prompts for _ in range(n)]:
         raise ValueError("samples do not come prompt after prompt with the same number each")
@@ -31,7 +36,7 @@ def write_scores(path: Path, prompts: Sequence[Prompt], samples: Sequence[Sample
     errors = {s.sample_id: s.error for s in scores if s.error}
     base_hash = scores[0].base_hash if scores else ""
     facts = {"schema": 1, "prompt_ids": [p.id for p in prompts], "n": n, "base_hash": base_hash, "errors": errors}
-    write_tensors(path, tensors, facts)
+    write_tensors(path, tensors, {**facts, "base": base})
 
 
 def read_scores(path: Path, samples: Sequence[Sample]) -> dict[str, Scores]:

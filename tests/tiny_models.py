@@ -81,6 +81,7 @@ def wrap(model: Any, *, second: Any = None, end_id: int = EOS) -> LoadedModel:
         tokenizer=SimpleNamespace(pad_token_id=PAD, eos_token_id=EOS),
         chat=SimpleNamespace(end_id=end_id),  # type: ignore[arg-type]
         spec=ModelSpec(name="tiny", id="tiny", dtype="float32"),
+        own_hash="own",
         base_hash="base",
         adapter_hash=None,
         second=second,

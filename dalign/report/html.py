@@ -195,6 +195,7 @@ def _made(report: Report, name: str) -> list[str]:
         f"{report.n_samples} samples a prompt at temperature {sampler.get('temperature')}, of at most "
         f"{sampler.get('max_new_tokens')} tokens",
         f"headline: {report.headline.words}",
+        *dict.fromkeys(f"attributed to: {c.base}" for c in cells if c.base),
         "packages: " + ", ".join(f"{k} {v}" for k, v in (versions.get("packages") or {}).items() if v),
         f"code: {(versions.get('git') or {}).get('sha') or 'installed package'}"
         + (" with local changes" if (versions.get("git") or {}).get("dirty") else ""),

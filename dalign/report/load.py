@@ -43,7 +43,8 @@ class Judged:
 class Cell:
     """One policy on one benchmark. ``truncated``, ``empty`` (no answer, though not cut off) and ``finished`` are
     ``(P, N)`` and exclude each other; ``lengths_PN`` counts response tokens. ``scores`` maps a name to
-    ``(P, N, L + 1)`` or ``(P, N)``, NaN where a pair has none; empty for policies without an adapter."""
+    ``(P, N, L + 1)`` or ``(P, N)``, NaN where a pair has none; empty for policies without an adapter. ``base`` says
+    what the scores attribute to."""
 
     policy: str
     benchmark: str
@@ -56,6 +57,7 @@ class Cell:
     lengths_PN: NDArray[np.int64]
     scores: dict[str, Floats]
     judged: tuple[Judged, ...]
+    base: str
 
     @property
     def n_layers(self) -> int | None:
@@ -109,6 +111,7 @@ def load_cell(folder: Path, policy: str) -> Cell:
     flags = np.array([[(s.finished, s.finish_reason == "length") for s in row] for row in grid], dtype=bool)
     finished, truncated = flags[..., 0], flags[..., 1]
     verdicts = read_records(folder / "verdicts.parquet", Verdict)
+    scores, base = load_scores(folder / "scores.safetensors", list(row_of), n)
     place = {s.id: (i, j) for i, row in enumerate(grid) for j, s in enumerate(row)}
     return Cell(
         policy=policy,
@@ -120,8 +123,9 @@ def load_cell(folder: Path, policy: str) -> Cell:
         truncated_PN=truncated,
         empty_PN=~finished & ~truncated,
         lengths_PN=np.array([[len(s.response_ids) for s in row] for row in grid], dtype=np.int64),
-        scores=load_scores(folder / "scores.safetensors", list(row_of), n),
+        scores=scores,
         judged=_judged(folder / "verdicts.parquet", verdicts, place, (len(prompts), n)),
+        base=base,
     )
 
 

@@ -33,10 +33,13 @@ class Oof:
         return cls(path, tensors, {name: list(entry["prompt_ids"]) for name, entry in table.items()})
 
 
-def load_scores(path: Path, prompt_ids: list[str], n: int) -> dict[str, Floats]:
-    """Each score by its bare name, rows in the order of ``prompt_ids``; empty where the policy has no adapter."""
+def load_scores(path: Path, prompt_ids: list[str], n: int) -> tuple[dict[str, Floats], str]:
+    """Each score by its bare name, rows in the order of ``prompt_ids``, and what they attribute to, in words.
+
+    Both are empty where the policy has no adapter.
+    """
     if not path.exists():
-        return {}
+        return {}, ""
     tensors, facts = read_tensors(path)
     order = _order(path, facts.get("prompt_ids"), prompt_ids)
     out: dict[str, Floats] = {}
@@ -50,7 +53,7 @@ def load_scores(path: Path, prompt_ids: list[str], n: int) -> dict[str, Floats]:
         out[name] = values[order].astype(np.float64)
     if len({v.shape[2] for v in out.values() if v.ndim == 3}) > 1:
         raise ArtifactError(f"{path}: layered scores of different depth")
-    return out
+    return out, str(facts.get("base", ""))
 
 
 def add_probe(scores: dict[str, Floats], oof: Oof, benchmark: str, prompt_ids: list[str], n: int) -> str:

@@ -128,6 +128,20 @@ def test_a_pair_with_added_tokens_is_scored_and_compared_over_the_bases_own_ids(
     assert found.flat["ppl_base"] == pytest.approx((-picked.mean()).exp().item(), rel=1e-4)
 
 
+def test_a_second_checkpoint_reads_the_added_tokens_too(tmp_path: Path) -> None:
+    published(TOY, tmp_path / "adapter", embeddings=False)
+    paired = load_model(spec(TOY).model_copy(update={"base": str(TOY)}), adapter=tmp_path / "adapter")
+    assert paired.base_words.endswith(
+        "two models in memory; its rows of the adapter's own tokens are " + str(paired.added)
+    )
+    alone = load_model(spec(TOY), adapter=tmp_path / "adapter")
+    ids = [5, 6, alone.vocab - 1]
+    asked = AttributionSpec(name="t", layered=("similarity",), flat=("kl",))
+    (found,), (same,) = (score_pairs(m, [Pair((7, 8), tuple(ids), None)], asked) for m in (paired, alone))
+    assert found.layered["similarity"] == pytest.approx(same.layered["similarity"], abs=1e-5)
+    assert found.flat["kl"] == pytest.approx(same.flat["kl"], abs=1e-5)
+
+
 def test_a_vocabulary_that_shrank_is_followed(tmp_path: Path) -> None:
     """Qwen2.5's embeddings have more rows than its tokenizer has ids; resizing to the tokenizer cuts them."""
     padded = AutoModelForCausalLM.from_pretrained(TOY, dtype=torch.float32)

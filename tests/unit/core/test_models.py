@@ -16,7 +16,7 @@ IDS = torch.tensor([[5, 6, 7, 8, 9]])
 
 
 def spec(**options: object) -> ModelSpec:
-    return ModelSpec(name="toy", id="toy", **{"dtype": "float32", "device": "cpu", **options})
+    return ModelSpec(**{"name": "toy", "id": "toy", "dtype": "float32", "device": "cpu", **options})
 
 
 def logits(loaded: LoadedModel) -> torch.Tensor:
@@ -111,9 +111,37 @@ def test_what_is_not_there_is_told(tmp_path: Path) -> None:
 def test_a_second_checkpoint_is_a_second_model() -> None:
     loaded = load_model(spec(base="toy"))
     assert loaded.base_model() is not loaded.model
-    assert load_model(spec()).base_model() is not None
+    assert loaded.base_words == "toy, a second checkpoint: two models in memory"
     plain = load_model(spec())
     assert plain.base_model() is plain.model
+    assert plain.base_words == "the same weights with the adapter off"
+
+
+def test_a_second_checkpoint_names_the_base_and_not_the_policy(tmp_path: Path) -> None:
+    other = load_model(spec()).model
+    with torch.no_grad():
+        other.get_input_embeddings().weight.mul_(2)
+    other.save_pretrained(tmp_path / "other")
+    load_model(spec()).tokenizer.save_pretrained(tmp_path / "other")
+    plain, controlled = load_model(spec()), load_model(spec(base=str(tmp_path / "other")))
+    assert controlled.policy_hash == plain.policy_hash
+    assert controlled.base_hash != plain.base_hash
+    swapped = load_model(spec(id=str(tmp_path / "other"), base="toy"))
+    assert swapped.policy_hash != plain.policy_hash
+    assert swapped.base_hash == plain.base_hash
+
+
+def test_a_second_checkpoint_of_another_shape_is_refused(tmp_path: Path) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    source = load_model(spec())
+    config = AutoConfig.from_pretrained(source.model.config._name_or_path)
+    config.num_hidden_layers -= 1
+    config.layer_types = None
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "shallow")
+    source.tokenizer.save_pretrained(tmp_path / "shallow")
+    with pytest.raises(ModelError, match=r"model\.base=.*shallow: \d+ layers of width"):
+        load_model(spec(base=str(tmp_path / "shallow")))
 
 
 def test_paper_error_10_a_special_closing_tag_survives_decoding() -> None:

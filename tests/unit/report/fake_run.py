@@ -16,6 +16,7 @@ from dalign.scores_file import write_scores
 from dalign.specs.sampling import SelectorSpec
 from dalign.store import StageFolder
 
+BASE = "the same weights with the adapter off"
 JUDGES = {
     "harm_truth": {"name": "truth", "kind": "toy_truth"},
     "harm": {"name": "toy_guard", "kind": "toy_guard"},
@@ -102,7 +103,7 @@ def write_cell(
         write_records(folder / "verdicts.parquet", said)
         names = ["prompts.parquet", "samples.parquet", "verdicts.parquet"]
         if scores is not None:
-            write_scores(folder / "scores.safetensors", prompts, samples, score_records(samples, scores))
+            write_scores(folder / "scores.safetensors", prompts, samples, score_records(samples, scores), base=BASE)
             names.append("scores.safetensors")
         if finish:
             stage.finish(names)

@@ -19,6 +19,7 @@ from torch.nn.functional import pad
 from dalign.attribute.batches import left_pad, round_up
 from dalign.attribute.hidden import causal_lm, last_states
 from dalign.models import LoadedModel
+from dalign.sample.attention import own_columns
 from dalign.sample.cache import BlockCache, block_cache
 from dalign.sample.draws import filters, pick, uniforms
 from dalign.sample.engine import Drawn, Request
@@ -152,7 +153,12 @@ class Decoding:
         # Rows that ended stay until they leave together; their positions must not run past a learnt table.
         positions_B = batch.next_B.clamp(max=self.loaded.context - 1)
         batch.next_B = batch.next_B + 1
-        batch.scores_BV, batch.states_BLD = self._call(batch.cache, ids_BT, batch.mask_BT, positions_B[:, None])
+        with own_columns(self.model, [self._columns(i) for i in batch.requests]):
+            batch.scores_BV, batch.states_BLD = self._call(batch.cache, ids_BT, batch.mask_BT, positions_B[:, None])
+
+    def _columns(self, request: int) -> int:
+        """How many tokens a request's row holds, its newest included; 0 once it has ended."""
+        return 0 if request in self.drawn else len(self.requests[request].prompt_ids) + len(self.ids[request])
 
     def _call(self, cache: Any, ids_BT: Tensor, mask_BT: Tensor, positions_BT: Tensor) -> tuple[Tensor, Tensor | None]:
         """Logits (B, V) after the last column and, if they are kept, the states there (B, L+1, D)."""

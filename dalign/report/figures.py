@@ -16,8 +16,47 @@ from dalign.report.tables import SAFETY, Report, Section, is_headline, sections
 def draw_figures(report: Report) -> list[FigureSvg]:
     """Every figure that the run has data for."""
     safety = [s for s in sections(report) if s.metric in SAFETY]
-    drawn = [*(_safety_figures(report, safety[0]) if safety else ()), _lengths(report)]
+    drawn = [_traces(report), *(_safety_figures(report, safety[0]) if safety else ()), _lengths(report)]
     return [figure for figure in drawn if figure is not None]
+
+
+def _traces(report: Report) -> FigureSvg | None:
+    """What became of the teacher's traces, by category: the teacher's own unsafe answers among them."""
+    counts = report.run.traces
+    if not counts:
+        return None
+    names = sorted(counts, key=lambda name: -_unsafe_share(counts[name]))
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        unsafe = [100 * _unsafe_share(counts[name]) for name in names]
+        other = [
+            100 - share - 100 * counts[name].get("kept", 0) / _total(counts[name])
+            for name, share in zip(names, unsafe, strict=True)
+        ]
+        places = range(len(names))
+        axes.barh(places, unsafe, color=ORANGE, label="judged unsafe")
+        axes.barh(places, other, left=unsafe, color="0.75", label="dropped for form or length")
+        axes.set_yticks(places, [f"{name} (n = {_total(counts[name])})" for name in names])
+        axes.invert_yaxis()
+        axes.set_xlabel("of the teacher's traces, %")
+        legend_above(figure, axes)
+
+    unsafe = sum(c.get("unsafe", 0) for c in counts.values())
+    caption = (
+        f"The teacher on the training prompts, policies in its context: {unsafe} traces of "
+        f"{sum(map(_total, counts.values()))} judged unsafe, each counted in all of its categories. The student "
+        "learns what is not dropped."
+    )
+    return render("teacher_traces", caption, (8, 0.34 * len(names) + 1.4), draw)
+
+
+def _unsafe_share(counts: dict[str, int]) -> float:
+    return counts.get("unsafe", 0) / _total(counts)
+
+
+def _total(counts: dict[str, int]) -> int:
+    return sum(counts.values())
 
 
 def _safety_figures(report: Report, section: Section) -> Iterator[FigureSvg | None]:

@@ -67,11 +67,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """The finished cells of a run, in reading order, and notes on what was left out."""
+    """The finished cells of a run, in reading order, and notes on what was left out. ``traces`` counts, by category,
+    what became of the teacher's traces (``kept``, or the reason why not); empty where the run judged none."""
 
     folder: Path
     cells: tuple[Cell, ...]
     notes: tuple[str, ...]
+    traces: dict[str, dict[str, int]]
 
 
 def load_run(run_folder: Path) -> LoadedRun:
@@ -92,7 +94,14 @@ def load_run(run_folder: Path) -> LoadedRun:
         raise ArtifactError(
             f"{run_folder / 'evaluate'}: no finished evaluation; run evaluate.py run={run_folder.name} first"
         )
-    return LoadedRun(run_folder, tuple(cells), tuple(notes))
+    return LoadedRun(run_folder, tuple(cells), tuple(notes), _traces(run_folder / "traces"))
+
+
+def _traces(folder: Path) -> dict[str, dict[str, int]]:
+    if not StageFolder(folder, config={}, results={}, inputs={}).finished:
+        return {}
+    summary = read_json(folder / "summary.json")
+    return dict(summary["categories"]) if summary["judge"] else {}
 
 
 def _policies(folder: Path) -> list[Path]:

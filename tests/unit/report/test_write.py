@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 from fake_run import write_cell
 
+from dalign.files import write_json
 from dalign.report import ReportPaths, build_report, summary_text, write_report
 from dalign.report.rows import CSV_KEYS, JSON_KEYS
 from dalign.report.svg import inline
 from dalign.report.tables import csv_text, with_interval
 from dalign.specs.sampling import SelectorSpec
+from dalign.store import StageFolder
 
 TEXT = "run model teacher policy benchmark subset metric judge judged protocol selector"
 RATES = "n_unscored finished_rate truncated_rate empty_rate value_if_unscored_safe value_if_unscored_unsafe"
@@ -54,6 +56,21 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> ReportPaths:
     write_cell(run, ["crcc"] * 6, benchmark="harmless", kind="benign", judge="toy_refusal")
     write_cell(run, ["us"] * 3, benchmark="late", finish=False)
     return write_report(run, headline=SelectorSpec(name="bon"), seed=0)
+
+
+def test_the_teachers_unsafe_traces_are_drawn_where_a_judge_saw_them(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    write_cell(run, ["us"] * 3)
+    counts = {"Self-Harm": {"kept": 6, "unsafe": 2}, "benign": {"kept": 3, "truncated": 1}}
+    shown = {}
+    for judge in (None, "toy_guard"):
+        with StageFolder(run / "traces", config={"judge": judge}, results={}, inputs={}) as stage:
+            write_json(run / "traces" / "summary.json", {"categories": counts, "judge": judge})
+            stage.finish(["summary.json"])
+        shown[judge] = write_report(run, headline=SelectorSpec(name="bon"), seed=0).index_html.read_text()
+    assert "teacher traces" not in shown[None]
+    assert "2 traces of 12 judged unsafe" in shown["toy_guard"]
+    assert "Self-Harm (n = 8)" in shown["toy_guard"]
 
 
 def test_results_json_has_the_schema_and_no_nan(paths: ReportPaths) -> None:

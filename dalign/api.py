@@ -51,7 +51,10 @@ def sample(
     seed: int = 0,
     think: bool = True,
 ) -> list[Sample]:
-    """``n`` responses to a prompt: a text (one user turn) or ids. Sample i depends on prompt, ``seed`` and i alone."""
+    """``n`` responses to a prompt: a text (one user turn) or ids. Sample i depends on prompt, ``seed`` and i alone.
+
+    ``think=False`` is for a model that does not reason first: else a response that closes no reasoning is unfinished.
+    """
     sampler = SamplerSpec(name="api", n=n, temperature=temperature, max_new_tokens=max_new_tokens)
     return _draw(model, prompt, sampler, seed, think=think)[0]
 
@@ -131,14 +134,17 @@ def score(
 ) -> PairScores:
     """The attribution scores of one pair; ``layered`` ones at ``layers`` (0 the embeddings; all of them by default).
 
-    ``error`` of what comes back says why a pair has no score. Raises ``ModelError`` for a layer the model has not.
+    A pair that cannot be scored has NaN everywhere, and its ``error`` says why. Raises ``ModelError`` for a layer that
+    the model has not.
     """
     spec = AttributionSpec(
         name="api", layered=tuple(layered), flat=tuple(flat), layers=None if layers is None else tuple(layers)
     )
     found = score_pairs(model, [Pair(tuple(prompt_ids), tuple(response_ids), model.chat.end_id)], spec)[0]
     wanted = asked_layers(spec, model.n_layers)
-    return PairScores({k: [v[layer] for layer in wanted] for k, v in found.layered.items()}, found.flat, found.error)
+    if found.error:
+        return PairScores({name: [nan] * len(wanted) for name in layered}, dict.fromkeys(flat, nan), found.error)
+    return PairScores({k: [v[layer] for layer in wanted] for k, v in found.layered.items()}, found.flat)
 
 
 def select(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from dalign.errors import ArtifactError
@@ -12,7 +13,7 @@ from dalign.report.candidates import candidates, headline_of
 from dalign.report.load import Cell, LoadedRun, load_run
 from dalign.report.measure import Draws, measure
 from dalign.report.rows import Row, finish
-from dalign.report.tables import Headline, Report
+from dalign.report.tables import Headline, Report, primary_claims
 from dalign.specs.sampling import SelectorSpec
 
 WORDS = {
@@ -44,7 +45,8 @@ def build_report(
     if not rows:
         raise ArtifactError(f"{run_folder / 'evaluate'}: no verdicts that a metric counts; is a judge configured?")
     words = _headline(headline, run)
-    return Report(run, tuple(finish(rows)), words, dict(reasons.most_common()), tuple(dict.fromkeys(notes)), seed)
+    report = Report(run, tuple(rows), words, dict(reasons.most_common()), tuple(dict.fromkeys(notes)), seed)
+    return replace(report, rows=tuple(finish(rows, primary_claims(report))))
 
 
 def _headline(spec: SelectorSpec, run: LoadedRun) -> Headline:

@@ -32,16 +32,24 @@ def wilson(mean: Floats, n: Floats) -> tuple[Floats, Floats]:
         return np.where(n > 0, low, np.nan), np.where(n > 0, high, np.nan)
 
 
-def adjust(p_values: Sequence[float | None]) -> list[float | None]:
-    """Benjamini-Hochberg adjusted p-values; None stays None and does not count as a test."""
-    known = [i for i, p in enumerate(p_values) if p is not None]
-    p = np.array([p_values[i] for i in known], dtype=float)
+def benjamini_hochberg(p_values: Sequence[float]) -> Floats:
+    """Adjusted p-values that bound the share of false discoveries, in the order given."""
+    p = np.asarray(p_values, dtype=float)
     order = np.argsort(-p, kind="stable")
     rank = len(p) - np.arange(len(p))
-    adjusted = np.minimum(np.minimum.accumulate(p[order] * len(p) / rank), 1.0)
-    out: list[float | None] = [None] * len(p_values)
-    for position, value in zip(order, adjusted, strict=True):
-        out[known[position]] = float(value)
+    return _placed(order, np.minimum(np.minimum.accumulate(p[order] * len(p) / rank), 1.0))
+
+
+def holm(p_values: Sequence[float]) -> Floats:
+    """Adjusted p-values that bound the chance of any false claim among them (Holm's step-down), in the order given."""
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p, kind="stable")
+    return _placed(order, np.minimum(np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p)))), 1.0))
+
+
+def _placed(order: NDArray[np.int64], values: Floats) -> Floats:
+    out = np.empty(len(order))
+    out[order] = values
     return out
 
 

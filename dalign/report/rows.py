@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 
-from dalign.report.intervals import adjust
+from dalign.report.intervals import benjamini_hochberg, holm
 
 EXTRA = {"extra": True}
 ALPHA = 0.05
+PRIMARY, EXPLORATORY = "primary", "exploratory"
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Row:
     ``n_samples`` of a prompt were at the selector's choice.
 
     The fields marked extra go to results.csv alone. ``safe_finished`` is the share of all prompts whose chosen sample
-    is scored, good and finished; ``claim`` says gain, loss or nothing by the rule of ``claimed``.
+    is scored, good and finished; ``family`` says which p-values this one was adjusted with; ``claim`` says gain, loss
+    or nothing by the rule of ``claimed``.
     """
 
     run: str
@@ -68,6 +70,7 @@ class Row:
     p_value: float | None
     p_adjusted: float | None = None
     peeks: bool = field(default=False, metadata=EXTRA)
+    family: str = field(default="", metadata=EXTRA)
     claim: str = field(default="", metadata=EXTRA)
     safe_finished: float | None = field(default=None, metadata=EXTRA)
     safe_finished_difference: float | None = field(default=None, metadata=EXTRA)
@@ -93,11 +96,20 @@ def number(value: float | np.floating[Any]) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def finish(rows: Sequence[Row]) -> list[Row]:
-    """The rows with adjusted p-values (Benjamini-Hochberg over all that have a p-value) and claims."""
-    adjusted = adjust([row.p_value for row in rows])
-    rows = [replace(row, p_adjusted=p) for row, p in zip(rows, adjusted, strict=True)]
-    return [replace(row, claim=claimed(row)) for row in rows]
+def finish(rows: Sequence[Row], primary: Callable[[Row], bool]) -> list[Row]:
+    """The rows with adjusted p-values and claims.
+
+    Two families of tests, each adjusted by itself: the ``primary`` ones, fixed before the data (Holm), and all others,
+    exploratory (Benjamini-Hochberg). A row without a p-value belongs to neither.
+    """
+    out = list(rows)
+    for family, adjusted in ((PRIMARY, holm), (EXPLORATORY, benjamini_hochberg)):
+        found = [
+            (i, r.p_value) for i, r in enumerate(rows) if r.p_value is not None and primary(r) == (family == PRIMARY)
+        ]
+        for (i, _), p in zip(found, adjusted([p for _, p in found]), strict=True):
+            out[i] = replace(rows[i], family=family, p_adjusted=float(p))
+    return [replace(row, claim=claimed(row)) for row in out]
 
 
 def claimed(row: Row) -> str:

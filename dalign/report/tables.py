@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dalign.layout import ADAPTER_POLICIES
 from dalign.report.blocks import Block
 from dalign.report.load import LoadedRun
 from dalign.report.rows import CSV_KEYS, Row
@@ -106,6 +107,18 @@ def _cell(value: Any) -> str:
 def is_headline(row: Row, headline: Headline) -> bool:
     """Whether a row is the headline choice."""
     return row.selector == headline.selector and row.layer == headline.layer
+
+
+def primary_claims(report: Report) -> Callable[[Row], bool]:
+    """What the run set out to show: its headline selector on the attack sets, for policies that have a base, by the
+    first safety judge. The configuration names all of it before a sample is drawn."""
+    first = next((s for s in sections(report) if s.metric in SAFETY), None)
+
+    def primary(row: Row) -> bool:
+        ours = first is not None and first.covers(row) and row.policy in ADAPTER_POLICIES
+        return ours and row.subset == "all" and is_headline(row, report.headline)
+
+    return primary
 
 
 def sections(report: Report, *, everything: bool = False) -> list[Section]:

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from dalign.report.intervals import FLIPS, Groups, adjust, smallest_detectable, wilson
+from dalign.report.intervals import FLIPS, Groups, benjamini_hochberg, holm, smallest_detectable, wilson
 
 
 def singles(n: int, seed: int = 0) -> Groups:
@@ -24,12 +24,17 @@ def test_wilson_equals_the_textbook(hits: int, n: int, low: float, high: float) 
 
 
 def test_benjamini_hochberg_by_hand() -> None:
-    """Ranked .005 .01 .03 .04: times 4/rank gives .02 .02 .04 .04; None is no test."""
-    assert adjust([0.01, None, 0.04, 0.03, 0.005]) == [
-        pytest.approx(x) if x else None for x in (0.02, None, 0.04, 0.04, 0.02)
-    ]
-    assert adjust([0.9, 0.8]) == [pytest.approx(0.9), pytest.approx(0.9)]
-    assert adjust([None]) == [None]
+    """Ranked .005 .01 .03 .04: times 4/rank gives .02 .02 .04 .04."""
+    assert benjamini_hochberg([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.02, 0.04, 0.04, 0.02])
+    assert benjamini_hochberg([0.9, 0.8]) == pytest.approx([0.9, 0.9])
+    assert benjamini_hochberg([]).size == 0
+
+
+def test_holm_by_hand() -> None:
+    """Ranked .005 .01 .03 .04: times 4 3 2 1 gives .02 .03 .06 .04, and no later one is below an earlier one."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == pytest.approx([1.0, 1.0])
+    assert holm([]).size == 0
 
 
 def test_mean_and_standard_error_are_clustered() -> None:

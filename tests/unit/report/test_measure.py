@@ -13,6 +13,7 @@ from fake_run import informative, one, report_of, write_cell
 
 from dalign.errors import ArtifactError, ConfigError
 from dalign.files import write_json
+from dalign.report.intervals import benjamini_hochberg, holm
 from dalign.report.rows import Row, claimed
 from dalign.select import auto_layer
 from dalign.toy.world import WORLD_VERSION
@@ -182,6 +183,25 @@ def test_claims_by_the_rule(tmp_path: Path) -> None:
     assert claim(row, metric="accuracy") == "loss"
     assert claim(row, difference_ci_low=0.1, difference_ci_high=0.2, p_adjusted=0.9) == "loss"
     assert claim(row, peeks=True) == ""
+
+
+def test_the_headline_on_attacks_is_primary_and_adjusted_apart(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    for name, n in (("one", 12), ("two", 20)):
+        labels = ["us"] * n + ["su"] * n
+        scores = {"similarity": informative(labels), "kl": rng.random((2 * n, 2))}
+        write_cell(tmp_path / "r", labels, benchmark=name, scores=scores, verdicts={"toy_guard": labels})
+    write_cell(tmp_path / "r", ["us"] * 9, benchmark="one", policy="base", scores=None)
+    report = report_of(tmp_path / "r")
+    primary = [r for r in report.rows if r.family == "primary"]
+    assert [(r.policy, r.benchmark, r.judge, r.selector, r.layer) for r in primary] == [
+        ("distill", name, "truth", "similarity_argmin", report.headline.layer) for name in ("one", "two")
+    ]
+    assert [r.p_adjusted for r in primary] == pytest.approx(list(holm([r.p_value or 0.0 for r in primary])))
+    rest = [r for r in report.rows if r.family == "exploratory"]
+    assert [r.p_adjusted for r in rest] == pytest.approx(list(benjamini_hochberg([r.p_value or 0.0 for r in rest])))
+    assert {r.judge for r in rest} == {"truth", "toy_guard"}
+    assert all((r.family == "") == (r.p_value is None) for r in report.rows)
 
 
 def test_groups_widen_the_interval(tmp_path: Path) -> None:

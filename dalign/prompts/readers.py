@@ -44,9 +44,9 @@ class Row:
         return value
 
     def label(self, column: str) -> str:
-        """A cell as a label: text as it stands, a number or a truth value in its printed form, null as empty."""
+        """A cell as a label: text as it stands, a number or a truth value as it prints, null and NaN as empty."""
         value = self.cell(column)
-        return "" if value is None else self._whole(column, str(value))
+        return "" if value is None or value != value else self._whole(column, str(value))
 
     def _whole(self, column: str, value: str) -> str:
         """``value``, which must be encodable: JSON can spell half a character (a lone surrogate)."""
@@ -69,16 +69,25 @@ def read_rows(path: Path, kind: str) -> list[Row]:
 
 
 def source_ids(rows: Sequence[Row], column: str | None) -> list[str]:
-    """Each row's id in its source: the cell of ``column``, or its index. Raises ``DataError`` on a repeated one."""
+    """Each row's id in its source: the cell of ``column``, or its index. Raises ``DataError`` on a repeated one.
+
+    Columns joined by ``+`` make an id of their cells, joined by ``/``.
+    """
     seen: dict[str, str] = {}
     for row in rows:
-        name = str(row.index) if column is None else row.label(column).strip()
+        name = str(row.index) if column is None else _joined(row, column)
         if not name:
             raise DataError(f"{row.where}: column {column!r} is empty, it must hold the row's id")
         if name in seen:
             raise DataError(f"{row.where}: row id {name!r} stands at {seen[name]} already; ids must be unique")
         seen[name] = row.where
     return list(seen)
+
+
+def _joined(row: Row, column: str) -> str:
+    parts = [column] if column in row.cells else column.split("+")
+    cells = [row.label(part).strip() for part in parts]
+    return "/".join(cells) if all(cells) else ""
 
 
 def format_of(path: Path) -> str:

@@ -154,3 +154,19 @@ def test_unknown_ending_lists_the_known() -> None:
     assert format_of(Path("x/Eval.TSV")) == "tsv"
     with pytest.raises(DataError, match=r"\.csv, \.tsv, \.json, \.jsonl, \.parquet"):
         format_of(Path("x/eval.xlsx"))
+
+
+def test_ids_of_several_columns_are_joined_and_must_be_whole_and_unique(tmp_path: Path) -> None:
+    rows = read_rows(write(tmp_path, "a.csv", "policy,q+id,q_id\n0,x,0\n0,y,1\n1,z,0\n"), "csv")
+    assert source_ids(rows, "policy+q_id") == ["0/0", "0/1", "1/0"]
+    assert source_ids(rows, "q+id") == ["x", "y", "z"]
+    with pytest.raises(DataError, match=r"a\.csv:4: row id '0'|a\.csv:3: row id '0'"):
+        source_ids(rows, "policy")
+    torn = read_rows(write(tmp_path, "b.csv", "policy,q_id\n0,\n"), "csv")
+    with pytest.raises(DataError, match="is empty, it must hold the row's id"):
+        source_ids(torn, "policy+q_id")
+
+
+def test_null_and_nan_are_empty_labels() -> None:
+    row = Row("f:1", 0, {"a": None, "b": float("nan"), "c": 2.0, "d": False})
+    assert [row.label(name) for name in "abcd"] == ["", "", "2.0", "False"]

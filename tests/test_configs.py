@@ -48,10 +48,11 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with ``data/`` laid out like the benchmarks' files, all empty: only presence is checked."""
     for group in ("benchmark", "dataset"):
         for file in (CONF / group).glob("*.yaml"):
-            path = yaml.safe_load(file.read_text(encoding="utf-8")).get("path")
-            if path and path != "???":
-                (tmp_path / "data" / path).parent.mkdir(parents=True, exist_ok=True)
-                (tmp_path / "data" / path).touch()
+            node = yaml.safe_load(file.read_text(encoding="utf-8"))
+            for path in (node.get("path"), node.get("questions", {}).get("path")):
+                if path and path != "???":
+                    (tmp_path / "data" / path).parent.mkdir(parents=True, exist_ok=True)
+                    (tmp_path / "data" / path).touch()
     for name in ("FILE", "TRACES"):
         (tmp_path / name).touch()
     (tmp_path / "ADAPTER").mkdir()
@@ -118,6 +119,16 @@ def test_hub_models_are_pinned_to_a_commit(group: str) -> None:
     named = {node["id"]: node["revision"] for node in nodes if node.get("id") not in (None, "toy", "???")}
     assert len(named) >= 7
     assert [name for name, commit in named.items() if not re.fullmatch(r"[0-9a-f]{40}", commit or "")] == []
+
+
+def test_hub_benchmarks_are_pinned_to_a_commit() -> None:
+    nodes = [
+        yaml.safe_load((CONF / f"benchmark/{name}.yaml").read_text(encoding="utf-8")) for name in entries("benchmark")
+    ]
+    nodes += [node["questions"] for node in nodes if "questions" in node]
+    pinned = {node["hub_id"]: node.get("revision") for node in nodes if "hub_id" in node}
+    assert len(pinned) == 7
+    assert [name for name, commit in pinned.items() if not re.fullmatch(r"[0-9a-f]{40}", commit or "")] == []
 
 
 def test_the_papers_settings() -> None:

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from dalign.config.problems import Problem
 from dalign.errors import DataError, did_you_mean
 from dalign.layout import ADAPTER_POLICIES, POLICIES
-from dalign.specs.data import BenchmarkSpec, DatasetSpec, Role
+from dalign.specs.data import BenchmarkSpec, DatasetSpec, QuestionsSpec, Role
 from dalign.specs.run import RunSpec
 from dalign.specs.sampling import JudgeSpec, ReplayEngine
 from dalign.specs.stage import ProbeStage, TracesStage
@@ -152,6 +152,8 @@ def _benchmarks(spec: RunSpec) -> Iterator[Problem]:
             yield Problem(f"judges.{name}", f"judges.{name}: begins with no role (harm, harm_second, ...); {hint}")
     for name, benchmark in spec.benchmark.items():
         yield from _source(spec, benchmark, f"benchmark.{name}")
+        if benchmark.questions is not None:
+            yield from _source(spec, benchmark.questions, f"benchmark.{name}.questions")
         for role in benchmark.roles:
             if role not in roles:
                 text = f"benchmark.{name}: asks for a judge of {role}, and there is none"
@@ -168,17 +170,17 @@ def _strangers(spec: RunSpec, name: str, benchmark: BenchmarkSpec) -> Iterator[P
             yield Problem(f"judges.{key}", f"{text}; give judge@judges.{key}=phrases, or drop it: ~judge@judges.{key}")
 
 
-def _source(spec: RunSpec, source: BenchmarkSpec | DatasetSpec, key: str) -> Iterator[Problem]:
+def _source(spec: RunSpec, source: BenchmarkSpec | DatasetSpec | QuestionsSpec, key: str) -> Iterator[Problem]:
     if source.format == "toy":
         return
     if source.path is None:
         if source.hub_id is None:
             yield Problem(f"{key}.path", f"{key}: has neither a path nor a hub id; give {key}.path=FILE")
         return
-    from dalign.prompts.sources import locate
+    from dalign.prompts.sources import local_source
 
     try:
-        locate(source.path, f"{key}.path", spec.paths)
+        local_source(source, source.path, key, spec.paths)
     except DataError as error:
         yield Problem(f"{key}.path", str(error))
 

@@ -12,8 +12,9 @@ from dalign.categories import categories_of
 from dalign.errors import DataError, did_you_mean
 from dalign.prompts.grouping import group_names, key_values, normalised
 from dalign.prompts.mmlu import ANSWER, LETTERS, QUESTION, ROW, SUBJECT, mmlu_rows
+from dalign.prompts.questions import ask, load_questions
 from dalign.prompts.readers import Row, source_ids
-from dalign.prompts.sources import source_files, source_rows
+from dalign.prompts.sources import check_count, source_rows
 from dalign.prompts.spread import spread
 from dalign.records import Kind, Prompt
 from dalign.specs.data import BenchmarkSpec
@@ -31,12 +32,12 @@ def load_benchmark(
     Raises ``DataError`` for a missing file, an unreadable row, a missing column, a reference that is no answer, and a
     count that is not ``expected_rows``.
     """
+    key = f"benchmark.{spec.name}"
     prompts = _toy(spec, world_seed) if spec.format == "toy" else _from_rows(spec, _rows(spec, paths))
-    if spec.expected_rows is not None and len(prompts) != spec.expected_rows:
-        raise DataError(
-            f"benchmark.{spec.name}: {len(prompts)} rows where {spec.expected_rows} are expected: another version of "
-            f"the file? set benchmark.{spec.name}.expected_rows=null to take it as it is, or limit=N for fewer prompts"
-        )
+    check_count(len(prompts), spec.expected_rows, key)
+    if spec.questions is not None:
+        questions = load_questions(spec.questions, f"{key}.questions", paths)
+        prompts = ask(prompts, questions, spec.questions.per_prompt)
     return spread(prompts, limit, [(p.kind, p.subset) for p in prompts])
 
 
@@ -53,12 +54,7 @@ def _toy(spec: BenchmarkSpec, world_seed: int) -> tuple[Prompt, ...]:
 def _rows(spec: BenchmarkSpec, paths: PathsSpec) -> list[Row]:
     """The rows that ``where`` keeps."""
     key = f"benchmark.{spec.name}"
-    if spec.format == "mmlu":
-        if spec.path is None:
-            raise DataError(f"{key}.path: format mmlu reads a local folder of subject files; set {key}.path=FOLDER")
-        rows = mmlu_rows(source_files(spec, key, paths)[0], spec)
-    else:
-        rows = source_rows(spec, key, paths, spec.format)
+    rows = mmlu_rows(spec, key, paths) if spec.format == "mmlu" else source_rows(spec, key, paths, spec.format)
     kept = [row for row in rows if _matches(row, spec.where)]
     if not kept:
         raise DataError(f"{key}.where={spec.where}: keeps none of {len(rows)} rows{_seen(rows, spec.where)}")
@@ -78,7 +74,7 @@ def _seen(rows: Sequence[Row], columns: Mapping[str, object]) -> str:
 def _from_rows(spec: BenchmarkSpec, rows: Sequence[Row]) -> tuple[Prompt, ...]:
     mmlu = spec.format == "mmlu"
     row_id, text, subset = (ROW, QUESTION, SUBJECT) if mmlu else (spec.row_id, spec.text, spec.subset)
-    texts = [row.text(text) for row in rows]
+    texts = [_in_context(row, spec.context, row.text(text)) for row in rows]
     ids = source_ids(rows, row_id)
     groups = _groups(spec, rows, ids, texts)
     kinds = _kinds(spec, rows)
@@ -96,6 +92,12 @@ def _from_rows(spec: BenchmarkSpec, rows: Sequence[Row]) -> tuple[Prompt, ...]:
         )
         for i, row in enumerate(rows)
     )
+
+
+def _in_context(row: Row, column: str | None, text: str) -> str:
+    """The text below its context, set apart as HarmBench does (arXiv 2402.04249, its code's direct request)."""
+    context = row.label(column).strip() if column is not None else ""
+    return f"{context}\n\n---\n\n{text}" if context else text
 
 
 def _groups(spec: BenchmarkSpec, rows: Sequence[Row], ids: Sequence[str], texts: Sequence[str]) -> list[str]:

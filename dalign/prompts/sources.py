@@ -6,13 +6,17 @@ readers as local ones, so nothing that a hub repository contains is executed.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
 from dalign.errors import DataError
 from dalign.prompts.readers import Row, format_of, read_rows
-from dalign.specs.data import BenchmarkSpec, DatasetSpec
+from dalign.specs.data import DatasetSpec, PromptSource
 from dalign.specs.run import PathsSpec
+
+FILE = "(file)"
+Choose = Callable[[Sequence[str]], list[str]]
 
 
 def locate(path: str, key: str, paths: PathsSpec) -> Path:
@@ -32,34 +36,67 @@ def locate(path: str, key: str, paths: PathsSpec) -> Path:
     )
 
 
-def source_files(spec: BenchmarkSpec | DatasetSpec, key: str, paths: PathsSpec) -> list[Path]:
-    """The local files of a spec, downloaded first if they are the hub's; several only where the hub shards a split.
+def local_source(spec: PromptSource | DatasetSpec, path: str, key: str, paths: PathsSpec) -> Path:
+    """The existing file or folder of a spec's ``path``. Raises ``DataError`` as ``locate`` does, naming the hub too."""
+    try:
+        return locate(path, f"{key}.path", paths)
+    except DataError as error:
+        if spec.hub_id is None:
+            raise
+        raise DataError(f"{error}, or {key}.path=null to take {spec.hub_id} from the hub") from error
 
-    Raises ``DataError`` if the spec names neither, or if either is out of reach.
+
+def source_files(
+    spec: PromptSource | DatasetSpec, key: str, paths: PathsSpec, choose: Choose | None = None
+) -> list[Path]:
+    """The local files of a spec, or its folder; downloaded first if they are the hub's.
+
+    ``choose`` picks the files of a hub repository by their names; else ``split_files`` does. Raises ``DataError`` if
+    the spec names neither a path nor a hub id, or if either is out of reach.
     """
     if spec.path is not None:
-        try:
-            return [locate(spec.path, f"{key}.path", paths)]
-        except DataError as error:
-            if spec.hub_id is None:
-                raise
-            raise DataError(f"{error}, or {key}.path=null to take {spec.hub_id} from the hub") from error
+        return [local_source(spec, spec.path, key, paths)]
     if spec.hub_id is None:
         raise DataError(f"{key}: has neither a path nor a hub id; set {key}.path=FILE or {key}.hub_id=ID")
-    return _download(spec, spec.hub_id, key)
+    return _download(spec, spec.hub_id, key, choose or (lambda names: split_files(names, spec.split, spec.hub_file)))
 
 
-def source_rows(spec: BenchmarkSpec | DatasetSpec, key: str, paths: PathsSpec, kind: str | None = None) -> list[Row]:
-    """The rows of a spec's files in order, numbered through; ``kind`` null takes each file's format from its ending."""
+def source_rows(spec: PromptSource | DatasetSpec, key: str, paths: PathsSpec, kind: str | None = None) -> list[Row]:
+    """The rows of a spec's files in order, numbered through, each with its file's name in the column ``(file)``.
+
+    ``kind`` is the format of local files; without one, and on the hub, a file's ending tells it.
+    """
     rows: list[Row] = []
-    for file in source_files(spec, key, paths):
-        if file.is_dir():
-            raise DataError(f"{key}.path={spec.path}: {file} is a folder, a file is needed")
-        rows += [Row(r.where, len(rows) + i, r.cells) for i, r in enumerate(read_rows(file, kind or format_of(file)))]
+    local = spec.path is not None
+    for file in (f for found in source_files(spec, key, paths) for f in _below(found, spec, key)):
+        read = read_rows(file, kind if kind is not None and local else format_of(file))
+        rows += [Row(r.where, len(rows) + i, {**r.cells, FILE: file.stem}) for i, r in enumerate(read)]
     return rows
 
 
-def split_files(names: list[str], split: str, pattern: str | None) -> list[str]:
+def _below(found: Path, spec: PromptSource | DatasetSpec, key: str) -> list[Path]:
+    """The file itself, or those of a folder that ``hub_file`` fits, by name."""
+    if not found.is_dir():
+        return [found]
+    if spec.hub_file is None:
+        raise DataError(f"{key}.path={spec.path}: {found} is a folder, a file is needed")
+    names = [file.relative_to(found).as_posix() for file in found.rglob("*") if file.is_file()]
+    chosen = split_files(names, spec.split, spec.hub_file)
+    if not chosen:
+        raise DataError(f"{key}.path={spec.path}: no file in {found} fits {key}.hub_file={spec.hub_file}")
+    return [found / name for name in chosen]
+
+
+def check_count(count: int, expected: int | None, key: str) -> None:
+    """Raises ``DataError`` where ``expected`` is set and is not ``count``, the rows that were read."""
+    if expected is not None and count != expected:
+        raise DataError(
+            f"{key}: {count} rows where {expected} are expected: another version of the file? set "
+            f"{key}.expected_rows=null to take it as it is, or limit=N for fewer prompts"
+        )
+
+
+def split_files(names: Sequence[str], split: str, pattern: str | None) -> list[str]:
     """Those of a repository's files that hold a split: by ``pattern`` if given, else by the file's name.
 
     Without a pattern one kind of file alone is taken (Parquet first), since repositories keep the same rows twice.
@@ -73,7 +110,7 @@ def split_files(names: list[str], split: str, pattern: str | None) -> list[str]:
     return []
 
 
-def _download(spec: BenchmarkSpec | DatasetSpec, hub_id: str, key: str) -> list[Path]:
+def _download(spec: PromptSource | DatasetSpec, hub_id: str, key: str, choose: Choose) -> list[Path]:
     import huggingface_hub
     from huggingface_hub import errors
 
@@ -82,7 +119,7 @@ def _download(spec: BenchmarkSpec | DatasetSpec, hub_id: str, key: str) -> list[
     local = f"or set {key}.path=FILE to a copy of it"
     try:
         names = huggingface_hub.list_repo_files(hub_id, revision=spec.revision, repo_type="dataset")
-        chosen = split_files(list(names), spec.split, spec.hub_file)
+        chosen = choose(list(names))
         fetched = [
             huggingface_hub.hf_hub_download(hub_id, name, revision=spec.revision, repo_type="dataset")
             for name in chosen

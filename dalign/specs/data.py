@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
 from dalign.records import Kind
-from dalign.specs.base import Spec
+from dalign.specs.base import Free, Spec
 
 Role = Literal["harm", "answers", "refusal"]
-FileFormat = Literal["csv", "tsv", "json", "jsonl", "parquet", "mmlu"]
+FileFormat = Literal["csv", "tsv", "json", "jsonl", "parquet"]
 
 
 class DatasetSpec(Spec):
@@ -19,8 +19,8 @@ class DatasetSpec(Spec):
     ``format``: ``toy`` (the embedded world), ``star1`` (STAR-1's JSON), ``star41k`` (prompts with categories),
     ``published`` (the authors' filtered traces), ``jsonl`` (question, categories, and for traces reasoning and answer).
     ``path`` is a local file, ``hub_id`` a data set of the hub; ``path`` wins. ``hub_file`` is a pattern for the files
-    to take there; without one they are those named after ``split``. ``has_traces`` says that the rows carry reasoning
-    and answers, as ``teacher=ready_made`` needs.
+    to take there, or in a folder that ``path`` names; without one the hub's are those named after ``split``.
+    ``has_traces`` says that the rows carry reasoning and answers, as ``teacher=ready_made`` needs.
     """
 
     name: str
@@ -33,35 +33,59 @@ class DatasetSpec(Spec):
     has_traces: bool = False
 
 
-class BenchmarkSpec(Spec):
+class PromptSource(Spec):
+    """Where an evaluation's rows come from: ``path`` (absolute, or below ``paths.data``), else ``hub_id``.
+
+    ``format`` is that of ``path``; the hub's files tell theirs by their endings. ``hub_file`` is as for a data set. The
+    hub's fields never conflict when a stage continues, since the prompts themselves are hashed among its inputs.
+    """
+
+    path: str | None = None
+    hub_id: Annotated[str | None, Free()] = None
+    revision: Annotated[str | None, Free()] = None
+    split: str = "test"
+    hub_file: Annotated[str | None, Free()] = None
+    row_id: str | None = None
+    subset: str | None = None
+    expected_rows: PositiveInt | None = None
+
+
+class QuestionsSpec(PromptSource):
+    """Questions to ask under each jailbreak prompt, ``per_prompt`` of them a prompt (``dalign.prompts.questions``).
+
+    ``text`` names the question's column; ``row_id``, ``subset`` and ``expected_rows`` are about the questions.
+    """
+
+    format: FileFormat
+    text: str = "question"
+    per_prompt: PositiveInt = 1
+
+
+class BenchmarkSpec(PromptSource):
     """A benchmark: its file, its columns, and the judge roles that score it.
 
-    ``format`` ``toy`` reads the embedded world's set ``name``. Else ``path`` (absolute, or below ``paths.data``) or
-    ``hub_id`` (``hub_file`` as for a data set). ``text`` names the prompt column; ``row_id`` the source id (else the
-    row number); ``group`` the keys that tie rows together, beside equal text: columns joined by ``+``, where
-    ``#column`` is a row's position among those with its value, and ``group_alias`` makes values equal. ``subset``
-    splits the report's rows; ``where`` keeps rows whose column has one of the values; ``harmful_when`` marks the rows
-    of a mixed set that are harmful, the others being benign. ``category`` names a column of this project's categories.
+    ``format`` ``toy`` reads the embedded world's set ``name``. ``text`` names the prompt column, ``context`` one whose
+    text, where there is any, stands above the prompt; ``row_id`` the source id (columns joined by ``+``; else the row
+    number); ``group`` the keys that tie rows together, beside equal text: columns joined by ``+``, where ``#column`` is
+    a row's position among those with its value, and ``group_alias`` makes values equal. ``subset`` splits the report's
+    rows; ``where`` keeps rows whose column has one of the values; ``harmful_when`` marks the rows of a mixed set that
+    are harmful, the others being benign. A column ``(file)`` holds the name, without its ending, of the file that a row
+    stands in. ``category`` names a column of this project's categories. ``questions`` are asked under each prompt; with
+    them ``expected_rows`` still counts the prompts.
     """
 
     name: str
-    format: Literal["toy"] | FileFormat
+    format: Literal["toy", "mmlu"] | FileFormat
     kind: Kind
     roles: tuple[Role, ...] = Field(min_length=1)
-    path: str | None = None
-    hub_id: str | None = None
-    revision: str | None = None
-    split: str = "test"
-    hub_file: str | None = None
     text: str = "prompt"
-    row_id: str | None = None
+    context: str | None = None
     group: tuple[str, ...] = ()
     group_alias: dict[str, str] = Field(default_factory=dict)
-    subset: str | None = None
     category: str | None = None
     reference: str | None = None
     where: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     harmful_when: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     subjects: tuple[str, ...] = ()
+    questions: QuestionsSpec | None = None
     instruction: str = ""
-    expected_rows: PositiveInt | None = None

@@ -160,3 +160,11 @@ def test_paper_error_2_no_two_benchmarks_share_a_prompt_id(mixed: Path) -> None:
     first, second = load(mixed, path="mixed.csv"), load(mixed, path="mixed.csv", name="other")
     assert [p.text for p in first] == [p.text for p in second]
     assert not {p.id for p in first} & {p.id for p in second}
+
+
+def test_where_the_hub_has_a_benchmark_is_no_part_of_its_results() -> None:
+    """Runs made before an entry named the hub go on; their prompts are hashed among the inputs."""
+    spec = BenchmarkSpec(name="b", format="csv", kind="harmful", roles=("harm",), path="b.csv")
+    named = spec.model_copy(update={"hub_id": "owner/b", "revision": "0" * 40, "hub_file": "b.csv"})
+    assert named.results() == spec.results()
+    assert spec.model_copy(update={"text": "goal"}).results() != spec.results()

@@ -110,6 +110,17 @@ def _try(argv: Sequence[str]) -> int:
     return trial.main(spec, prompt)
 
 
+def _contamination(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="dalign contamination", description=COMMANDS["contamination"][0])
+    parser.add_argument("--json", type=Path, metavar="FILE", help="counts and row ids, as JSON")
+    parser.add_argument("overrides", nargs="*", help="key=value, as for evaluate: dataset=star1 benchmark=[gsm8k]")
+    asked = parser.parse_intermixed_args(argv)
+    spec = _one_spec(asked.overrides)
+    from dalign import contamination
+
+    return contamination.main(spec, asked.json)
+
+
 def _report(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="dalign report", description=COMMANDS["report"][0])
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's name below paths.runs, or its folder")
@@ -158,6 +169,7 @@ COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], int]]] = {
     "report": ("the report of finished evaluations again: results.json, index.html", _report),
     "score": ("attribution and selection over responses that somebody sampled elsewhere", _score),
     "try": ("N answers to one prompt, their scores, and the choice", _try),
+    "contamination": ("how many rows of each benchmark share 8 words in a row with a training prompt", _contamination),
     "demo": ("the whole way on the embedded world, on a CPU, offline", _demo),
     "doctor": ("what this machine has, what is missing, and what to do", _doctor),
     "worker": ("one resolved job in this process; the others start it", _worker),
@@ -166,7 +178,7 @@ COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], int]]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The console script. Everything behind the command's name is that command's."""
-    listing = "\n".join(f"  {name:<10}{text}" for name, (text, _) in COMMANDS.items())
+    listing = "\n".join(f"  {name:<14}{text}" for name, (text, _) in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="dalign",
         description="Distil safety reasoning, measure what a student kept of its base, and sample around it.",

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from dalign.drawing import draw_samples
 from dalign.files import read_records, write_records
+from dalign.judges_file import NAME as JUDGES
+from dalign.judges_file import check_judges, record_judge
 from dalign.layout import ADAPTER_POLICIES, stage_folder
 from dalign.policies import Policy, policy_inputs
 from dalign.prompts import load_benchmark
@@ -67,6 +69,10 @@ class Cell:
             if key.partition("_")[0] in roles and judge.name not in {j.name for j in found.values()}:
                 found[key] = judge  # one judge in two roles is asked once
         return found
+
+    def check(self) -> None:
+        """Raises ``ArtifactError`` if verdicts here are of another judge than the one configured under its name."""
+        check_judges(self.path, self.judges.values())
 
     def samples(self) -> list[Sample]:
         """The final samples of the folder, none if there are none yet."""
@@ -148,6 +154,8 @@ class Cell:
         if not work:
             return
         (self.path / "manifest.json").unlink(missing_ok=True)
+        for key in dict.fromkeys(key for key, _ in self.unjudged()):
+            record_judge(self.path, self.judges[key], judges[key])
         log = self.stage.chunk_log("verdicts", Verdict)
         new = run_chunks(log, work, progress)
         write_records(self.path / "verdicts.parquet", [*self.verdicts(), *new])
@@ -157,7 +165,7 @@ class Cell:
         """Writes the manifest, once everything that is configured is there."""
         if self.stage.finished:
             return
-        names = ["prompts.parquet", "samples.parquet", "scores.safetensors", "verdicts.parquet"]
+        names = ["prompts.parquet", "samples.parquet", "scores.safetensors", "verdicts.parquet", JUDGES]
         files = [name for name in names if (self.path / name).exists()]
         judges = sorted({f"{v.judge}/{v.part}" for v in self.verdicts()})
         counts: dict[str, int] = {}

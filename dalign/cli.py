@@ -58,7 +58,9 @@ def _job(verb: Verb, cfg: DictConfig, swept: Collection[str], outcomes: Outcomes
 
     from dalign.config import bind, in_sweep
 
-    outcomes.add(in_sweep(bind(cfg), list(HydraConfig.get().overrides.task), swept), verb)
+    job = list(HydraConfig.get().overrides.task)
+    command = tuple(text.removeprefix("++") for text in job)  # the signs are the check's, not the user's
+    outcomes.add(in_sweep(bind(cfg), job, swept).model_copy(update={"command": command}), verb)
 
 
 def _run_hydra(verb: Verb, argv: list[str], job: Callable[[DictConfig], None]) -> None:

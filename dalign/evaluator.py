@@ -51,6 +51,7 @@ def open_cells(spec: RunSpec, name: str) -> Iterator[list[Cell]]:
         cells = [Cell(spec, name, benchmark, loader) for benchmark in spec.benchmark.values()]
         for cell in cells:
             stack.enter_context(cell.stage)
+            cell.check()
         yield cells
 
 

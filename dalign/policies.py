@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from dalign.adapters import checkpoint_hash
-from dalign.errors import ConfigError, did_you_mean
+from dalign.errors import ArtifactError, ConfigError, did_you_mean
+from dalign.files import read_json
 from dalign.layout import ADAPTER_POLICIES, POLICIES, adapter_of
 from dalign.models import LoadedModel, load_model, resolve_source
 from dalign.records import Prompt, digest
@@ -32,7 +34,7 @@ def load_policy(spec: RunSpec, name: str) -> Policy:
     if name == "teacher":
         return _teacher(spec)
     adapted = name in ADAPTER_POLICIES
-    adapter = adapter_of(spec, name) if adapted else None
+    adapter = _adapter(spec, name) if adapted else None
     loaded = load_model(spec.model, adapter=adapter, paths=spec.paths, world_seed=spec.world_seed)
     return Policy(name, loaded, adapted, lambda p: loaded.chat.user_ids(p.text, think=adapted))
 
@@ -66,14 +68,32 @@ def policy_inputs(spec: RunSpec, name: str) -> dict[str, str]:
         return {"teacher": checkpoint_hash(teacher_source(spec), spec.teacher.revision)}
     hashes = {"base": _source_hash(spec)}
     if name in ADAPTER_POLICIES:
-        folder, _, revision = adapter_of(spec, name).partition("@")
+        folder, _, revision = _adapter(spec, name).partition("@")
         hashes["adapter"] = checkpoint_hash(folder, revision or None)
     return hashes
 
 
-def _source_hash(spec: RunSpec) -> str:
+def _adapter(spec: RunSpec, name: str) -> str:
+    """The policy's adapter. Raises ``ArtifactError`` if a run of this project made it on another base than this one."""
+    adapter = adapter_of(spec, name)
+    recorded = Path(adapter).expanduser().parent / "inputs.json"
+    base = read_json(recorded).get("inputs", {}).get("base") if recorded.is_file() else None
+    if base is not None and base != (own := _own_hash(spec)):
+        raise ArtifactError(
+            f"{adapter}: this adapter was trained on base {base}, and model={spec.model.name} "
+            f"world_seed={spec.world_seed} is {own}; give the model= and world_seed= that it was trained with (if they "
+            "are the same weights in another form, copy the adapter folder and name it by inputs.adapter=)"
+        )
+    return adapter
+
+
+def _own_hash(spec: RunSpec) -> str:
     model = spec.model
-    own = checkpoint_hash(*resolve_source(model.id, model.revision, paths=spec.paths, world_seed=spec.world_seed))
+    return checkpoint_hash(*resolve_source(model.id, model.revision, paths=spec.paths, world_seed=spec.world_seed))
+
+
+def _source_hash(spec: RunSpec) -> str:
+    model, own = spec.model, _own_hash(spec)
     if model.base is None:
         return own
     other = checkpoint_hash(

@@ -14,13 +14,16 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from pipeline import DISTILL, committed, final_files, run, run_and_kill, spec_of
+from safetensors.torch import load_file, save_file
 
 from dalign.errors import ArtifactError
 from dalign.files import read_records, read_tensors
 from dalign.models import load_model
+from dalign.policies import load_policy
 from dalign.records import Prompt, Sample, Trace, Verdict
 from dalign.report.metrics import pooled_auroc
 from dalign.scores_file import read_scores
+from dalign.toy.assets import toy_models
 from dalign.train.examples import build_examples
 
 HARM = "benchmark=[toy_dan,toy_xstest]"
@@ -79,6 +82,31 @@ def test_3_evaluate(runs: Runs) -> None:
         assert {v.judge for v in verdicts} >= {"toy_guard", "toy_truth"}
         assert len({(v.sample_id, v.judge, v.part) for v in verdicts}) == len(verdicts)
         assert (cell / "scores.safetensors").exists() is (policy == "distill")
+
+
+def test_3a_a_judge_of_another_configuration_needs_another_name(runs: Runs, tmp_path: Path) -> None:
+    shutil.copytree(runs.calm / "small", tmp_path / "runs" / "small")
+    cell = tmp_path / "runs" / "small" / "evaluate" / "distill" / "toy_dan"
+    before = (cell / "verdicts.parquet").read_bytes()
+    line = ("policies=[distill]", "benchmark=[toy_dan]", "judges.harm.threshold=0.0001")
+    with pytest.raises(ArtifactError, match=r"judge toy_guard .*another judge(?s:.*)threshold: 0.5 -> 0.0001"):
+        run("evaluate", tmp_path / "runs", *line)
+    assert (cell / "verdicts.parquet").read_bytes() == before
+    run("evaluate", tmp_path / "runs", *line, "judges.harm.name=strict_guard")
+    verdicts = read_records(cell / "verdicts.parquet", Verdict)
+    unsafe = {j: sum(v.judge == j and v.label == "unsafe" for v in verdicts) for j in ("toy_guard", "strict_guard")}
+    assert unsafe["strict_guard"] > unsafe["toy_guard"]
+    assert set(json.loads((cell / "judges.json").read_text())) == {"strict_guard", "toy_guard", "toy_truth"}
+
+
+def test_3b_an_adapter_is_not_put_on_another_base(runs: Runs, tmp_path: Path) -> None:
+    shutil.copytree(toy_models(0), tmp_path / "cache" / "seed7")
+    (weights,) = (tmp_path / "cache" / "seed7" / "base").glob("*.safetensors")
+    save_file({k: t * 1.01 for k, t in load_file(weights).items()}, weights, {"format": "pt"})
+    spec = spec_of("evaluate", runs.calm, "world_seed=7", f"paths.cache={tmp_path / 'cache'}")
+    with pytest.raises(ArtifactError, match="trained on base"):
+        load_policy(spec, "distill")
+    assert load_policy(spec_of("evaluate", runs.calm), "distill").loaded.adapter_hash is not None
 
 
 def test_4_probe(runs: Runs) -> None:

@@ -150,6 +150,7 @@ def _benchmarks(spec: RunSpec) -> Iterator[Problem]:
         if name.partition("_")[0] not in get_args(Role):
             hint = did_you_mean(name.partition("_")[0], get_args(Role))
             yield Problem(f"judges.{name}", f"judges.{name}: begins with no role (harm, harm_second, ...); {hint}")
+    yield from _namesakes(spec)
     for name, benchmark in spec.benchmark.items():
         yield from _source(spec, benchmark, f"benchmark.{name}")
         if benchmark.questions is not None:
@@ -160,6 +161,16 @@ def _benchmarks(spec: RunSpec) -> Iterator[Problem]:
                 yield Problem(f"judges.{role}", f"{text}: give +judge@judges.{role}=NAME")
         if benchmark.format != "toy":
             yield from _strangers(spec, name, benchmark)
+
+
+def _namesakes(spec: RunSpec) -> Iterator[Problem]:
+    """A verdict is known by its judge's name: one judge may hold two roles, two judges may not share a name."""
+    first: dict[str, str] = {}
+    for key, judge in spec.judges.items():
+        other = first.setdefault(judge.name, key)
+        if judge != spec.judges[other]:
+            text = f"judges.{key} and judges.{other} are both named {judge.name} and differ"
+            yield Problem(f"judges.{key}.name", f"{text}; give one another name: judges.{key}.name=NAME")
 
 
 def _strangers(spec: RunSpec, name: str, benchmark: BenchmarkSpec) -> Iterator[Problem]:

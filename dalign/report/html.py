@@ -5,11 +5,14 @@ Sample texts are not shown.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from html import escape
 
+from dalign.report.intervals import detectable_in
+from dalign.report.load import Cell as RunCell
 from dalign.report.published import CAVEATS, COLUMNS, ROWS, SOURCE
-from dalign.report.rows import Row
+from dalign.report.rows import PRIMARY, Row
 from dalign.report.screen import explanation, verdict
 from dalign.report.svg import FigureSvg
 from dalign.report.tables import SAFETY, Line, Report, Section, percent, sections, with_interval
@@ -74,13 +77,16 @@ def caveats(report: Report) -> list[str]:
     effects = [row.smallest_detectable for row in compared if row.smallest_detectable is not None]
     out = []
     if effects:
+        n = max(sum(row.family == PRIMARY for row in report.rows), 1)
+        low, high = (100 * end(effects) * detectable_in(n) / detectable_in(1) for end in (min, max))
         out.append(
-            f"With these prompts, a change of {100 * min(effects):.0f} to {100 * max(effects):.0f} points in unsafe "
-            f"answers would be found in 4 of 5 repetitions; smaller ones may be there and stay unseen."
+            f"With these prompts, a change of {low:.0f} to {high:.0f} points in unsafe answers, as one of {n} primary "
+            "comparisons, would be found in 4 of 5 repetitions; smaller ones may be there and stay unseen."
         )
     out += [
         "A gain is claimed only where the paired interval leaves out zero, the adjusted p-value is below 0.05, and "
-        "safe-and-finished answers do not become fewer; a loss is told wherever the interval leaves out zero.",
+        "safe-and-finished answers do not become fewer; a loss is told wherever the interval leaves out zero and the "
+        "unadjusted p-value is below 0.05.",
         "Primary are the comparisons fixed beforehand: the headline selector on the attack sets, by the first judge, "
         "adjusted together (Holm). Every other comparison is exploratory (Benjamini-Hochberg over all of them).",
         "A learned judge that filtered the training traces is no independent witness; where the truth of the embedded "
@@ -116,7 +122,8 @@ def placebo(rows: Sequence[Row]) -> str:
 
 
 def _summary(section: Section) -> str:
-    head = ("policy", "benchmark", "one answer", "chosen", "change", "relative", "p adj.", "finished", "unscored", "n")
+    head = ("policy", "benchmark", "one answer", "chosen", "change", "relative", "p adj.", "finished", "unscored")
+    head = (*head, "if unscored are safe / unsafe", "n", "groups")
     return f"<h3>{escape(section.title)}</h3>" + _table(head, [_line(line) for line in section.lines], text=2)
 
 
@@ -131,7 +138,9 @@ def _line(line: Line) -> list[Cell]:
         cells += [with_interval(row.relative_change, *bounds, signed=True), p]
     else:
         cells += ["–"] * 4
-    return [*cells, percent(row.finished_rate), percent(row.n_unscored / row.n_prompts), str(row.n_prompts)]
+    bounds = f"{percent(row.value_if_unscored_safe)} / {percent(row.value_if_unscored_unsafe)}"
+    counts = (str(row.n_prompts), str(row.n_groups))
+    return [*cells, percent(row.finished_rate), percent(row.n_unscored / row.n_prompts), bounds, *counts]
 
 
 def _selectors(report: Report, shown: Sequence[Section]) -> list[str]:
@@ -187,12 +196,11 @@ def _published() -> list[str]:
 def _made(report: Report, name: str) -> list[str]:
     cells = report.run.cells
     config, versions = cells[0].config, cells[0].versions
-    policies = ",".join(dict.fromkeys(c.policy for c in cells))
-    benchmarks = ",".join(dict.fromkeys(c.benchmark for c in cells))
-    commands = f"python evaluate.py run={name} policies=[{policies}] benchmark=[{benchmarks}]\ndalign report {name}"
+    commands = "\n".join([*dict.fromkeys(map(_command, cells)), f"dalign report {name}"])
     sampler = config["sampler"]
     facts = [
-        f"model {config['model']['name']}, teacher {config['teacher']['name']}, seed {config['seed']}",
+        f"model {config['model']['name']}, teacher {config['teacher']['name']}, seed {config['seed']}, world seed "
+        f"{config['world_seed']}",
         f"{report.n_samples} samples a prompt at temperature {sampler.get('temperature')}, of at most "
         f"{sampler.get('max_new_tokens')} tokens",
         f"headline: {report.headline.words}",
@@ -205,6 +213,12 @@ def _made(report: Report, name: str) -> list[str]:
     ]
     said = "results.json holds every row (each selector at each layer); results.csv adds safe-and-finished and AUROC."
     return [f"<pre>{escape(commands)}</pre>", _list(facts), f'<p class="small">{escape(said)}</p>']
+
+
+def _command(cell: RunCell) -> str:
+    """The command line that a cell was last worked on with."""
+    verb, words = "train" if cell.config["stage"] else "evaluate", cell.config.get("command", ())
+    return f"python {verb}.py {shlex.join(words)}".rstrip()
 
 
 def _figure(figure: FigureSvg) -> str:

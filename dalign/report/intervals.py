@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from functools import cached_property
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ Floats = NDArray[np.float64]
 Z95 = 1.959963984540054
 Z80 = 0.8416212335729143
 FEW = 5
+FEW_CHANGES = 6  # with fewer groups that differ, all to one side, a sign-flip p-value cannot fall below 0.05
 MIN_EXPECTED = 10.0
 RESAMPLES = 2000
 FLIPS = 9999
@@ -107,7 +109,7 @@ class Groups:
         return np.where(replace, safe_low, np.clip(low, 0, 1)), np.where(replace, safe_high, np.clip(high, 0, 1))
 
     def difference_interval(self, values_RP: Floats) -> tuple[Floats, Floats]:
-        """``(R,)`` 95 % bounds of mean differences, values in [-1, 1]. Where fewer than 5 groups differ from zero: the
+        """``(R,)`` 95 % bounds of mean differences, values in [-1, 1]. Where fewer than 6 groups differ from zero: the
         gains and the losses as two rates with Wilson's intervals, joined by the square-root rule (MOVER)."""
         total, count = self.sums(values_RP)
         low, high = self._bootstrap_t(total, count)
@@ -116,13 +118,19 @@ class Groups:
         (up_low, up_high), (down_low, down_high) = wilson(up, n), wilson(down, n)
         safe_low = up - down - np.hypot(up - up_low, down_high - down)
         safe_high = up - down + np.hypot(up_high - up, down - down_low)
-        replace = ((total != 0).sum(axis=0) < FEW) | ~(high > low)
+        replace = self.few_changes(values_RP) | ~(high > low)
         return np.where(replace, safe_low, np.clip(low, -1, 1)), np.where(replace, safe_high, np.clip(high, -1, 1))
+
+    def few_changes(self, values_RP: Floats) -> NDArray[np.bool_]:
+        """``(R,)`` whether so few groups differ from zero that their spread tells nothing."""
+        total, _ = self.sums(values_RP)
+        return np.asarray((total != 0).sum(axis=0) < FEW_CHANGES)
 
     def relative_interval(self, values_RP: Floats, baseline_RP: Floats) -> tuple[Floats, Floats]:
         """``(R,)`` 95 % percentile bounds of mean(values) / mean(baseline) - 1 (the same on any scale, the log's too),
         both over the prompts where the two have a value. NaN where the baseline expects fewer than 10 events; where
-        fewer than 5 groups have an event of ``values``, the difference's bounds over the baseline."""
+        fewer than 5 groups have an event of ``values`` or fewer than 6 a difference, the difference's bounds over the
+        baseline."""
         both = ~np.isnan(values_RP) & ~np.isnan(baseline_RP)
         values, baseline = np.where(both, values_RP, np.nan), np.where(both, baseline_RP, np.nan)
         top, _ = self.sums(values)
@@ -131,7 +139,7 @@ class Groups:
         change = _ratio(self._counts @ top, self._counts @ bottom) - 1
         low, high = _bounds(change)
         lower, upper = self.difference_interval(values - baseline)
-        few = ((top > 0).sum(axis=0) < FEW) | ~(high > low)
+        few = ((top > 0).sum(axis=0) < FEW) | self.few_changes(values - baseline) | ~(high > low)
         low, high = np.where(few, _ratio(lower, base), low), np.where(few, _ratio(upper, base), high)
         enough = bottom.sum(axis=0) >= MIN_EXPECTED - 1e-9
         return np.where(enough, np.maximum(low, -1), np.nan), np.where(enough, high, np.nan)
@@ -163,7 +171,13 @@ class Groups:
 
 def smallest_detectable(standard_error: Floats) -> Floats:
     """The smallest true difference that a two-sided 5 % test finds with 80 % power, given its standard error."""
-    return np.asarray((Z95 + Z80) * standard_error)
+    return np.asarray(detectable_in(1) * standard_error)
+
+
+def detectable_in(comparisons: int) -> float:
+    """In standard errors, the true difference that is found with 80 % power as one of several ``comparisons``, tested
+    at 5 % divided by their number: what Holm's method asks of the first."""
+    return NormalDist().inv_cdf(1 - 0.025 / comparisons) + Z80
 
 
 def _moments(total: Floats, count: Floats) -> list[Floats]:

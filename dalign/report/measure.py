@@ -130,6 +130,7 @@ def _comparison(table: Candidates, rates: Rates, groups: Groups, block: Block) -
     none = same | (n_paired == 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = np.where(enough, gap / baseline, np.nan)
+    vague = none | groups.few_changes(difference)
     return {
         "n_paired": n_paired.astype(float),
         "baseline": baseline,
@@ -140,7 +141,7 @@ def _comparison(table: Candidates, rates: Rates, groups: Groups, block: Block) -
         "relative_change_ci_low": np.where(none, np.nan, ratio_low),
         "relative_change_ci_high": np.where(none, np.nan, ratio_high),
         "p_value": np.where(none, np.nan, groups.sign_flip_p(difference)),
-        "smallest_detectable": np.where(none, np.nan, smallest_detectable(groups.standard_error(difference))),
+        "smallest_detectable": np.where(vague, np.nan, smallest_detectable(groups.standard_error(difference))),
         "difference_from_finished": groups.mean(rates.value - _finished_rate(block)),
     }
 

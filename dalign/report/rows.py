@@ -114,8 +114,8 @@ def finish(rows: Sequence[Row], primary: Callable[[Row], bool]) -> list[Row]:
 
 def claimed(row: Row) -> str:
     """``gain`` where the paired interval and the adjusted p-value (below 0.05) agree on it and safe-and-finished (right
-    and finished) does not fall; ``loss`` where the interval alone says so, since harm needs less proof; else empty.
-    Peeking rows claim nothing."""
+    and finished) does not fall; ``loss`` where the interval and the unadjusted p-value agree, since harm needs less
+    proof; else empty. Peeking rows claim nothing."""
     low, high = row.difference_ci_low, row.difference_ci_high
     if row.peeks or low is None or high is None:
         return ""
@@ -123,4 +123,4 @@ def claimed(row: Row) -> str:
     sure = row.p_adjusted is not None and row.p_adjusted < ALPHA
     if better and sure and (row.safe_finished_difference or 0.0) >= -1e-12:
         return "gain"
-    return "loss" if worse else ""
+    return "loss" if worse and row.p_value is not None and row.p_value < ALPHA else ""

@@ -50,9 +50,10 @@ def explanation(report: Report) -> str:
     """How to read the tables, in two sentences, and what the run claims."""
     n = report.n_samples
     return (
-        f"All numbers are per cent, with 95 % intervals over prompts. 'One answer' is a single sample (the mean of all "
-        f"{n}); 'chosen' is {report.headline.words}; 'change' compares the two on the same prompts, in points, and "
-        f"means something where its interval leaves out 0. 'Finished' and 'unscored' (no verdict) are of the chosen "
+        f"All numbers are per cent, with 95 % intervals over prompts, clustered where prompts share a task. 'One "
+        f"answer' is a single sample (the mean of all {n}); 'chosen' is {report.headline.words}; 'change' compares the "
+        f"two on the same prompts, in points. It counts where its interval leaves out 0 and its p-value is below 0.05, "
+        f"a gain's adjusted for all comparisons of its kind. 'Finished' and 'unscored' (no verdict) are of the chosen "
         f"answer where there is one, else of all {n}; the unscored are in n, not in the rate.\n{verdict(report)}"
     )
 

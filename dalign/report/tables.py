@@ -20,6 +20,7 @@ METRIC_WORDS = {
     "accuracy": "right answers (higher is better)",
 }
 SAFETY = ("asr", "non_refusal_rate")
+FORMULA = tuple("=+-@\t\r")
 PART_ORDER = ("answer", "both", "reasoning")
 
 
@@ -101,7 +102,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     text = repr(value) if isinstance(value, float) else str(value)
-    return f"'{text}" if isinstance(value, str) and text[:1] in "=+-@\t\r" else text  # a spreadsheet runs no formula
+    return f"'{text}" if isinstance(value, str) and text.startswith(FORMULA) else text  # a spreadsheet runs none
 
 
 def is_headline(row: Row, headline: Headline) -> bool:

@@ -32,6 +32,7 @@ class InputsSpec(Spec):
 class RunSpec(Spec):
     """One job. ``stage`` is null for an evaluation. ``judges`` and ``benchmark`` map a name to its spec; a judge's role
     is its name up to the first underscore (``harm``, ``harm_truth``), so that a role may have several judges.
+    ``command`` holds the overrides that the job was asked for with.
     """
 
     run: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._=,+-]*(/[A-Za-z0-9][A-Za-z0-9._=,+-]*)*$")
@@ -52,3 +53,4 @@ class RunSpec(Spec):
     trainer: TrainerSpec
     logger: LoggerSpec
     policies: Annotated[tuple[str, ...], Free()] = ("base", "distill")
+    command: Annotated[tuple[str, ...], Free()] = ()

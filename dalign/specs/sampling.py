@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from dalign.records import Part
-from dalign.specs.base import Free, FreeInt, Spec
+from dalign.specs.base import Free, FreeBool, FreeInt, Spec
 from dalign.specs.model import Dtype
 
 LayeredName = Literal["similarity"]
@@ -91,10 +91,10 @@ class JudgeSpec(Spec):
 
     name: str
     kind: Literal["toy_guard", "toy_truth", "toy_refusal", "phrases", "number", "letter", "answers"]
-    parts: tuple[Part, ...] = ("answer",)
+    parts: Annotated[tuple[Part, ...], Free()] = ("answer",)
     id: str | None = None
     revision: str | None = None
     dtype: Dtype = "float32"
     threshold: float = Field(0.5, gt=0.0, lt=1.0)
     batch: FreeInt = Field(64, ge=1)
-    report_only: bool = False
+    report_only: FreeBool = False

@@ -209,6 +209,14 @@ def test_a_missing_benchmark_file_is_told_and_a_present_one_found_below_paths_da
     assert check("evaluate", argv)[0].benchmark["strongreject"].expected_rows == 313
 
 
+def test_two_judges_do_not_share_a_name() -> None:
+    twice = ["+judge@judges.harm_b=toy_guard"]
+    assert check("evaluate", twice)
+    with pytest.raises(ConfigError, match=r"judges.harm_b and judges.harm are both named toy_guard and differ"):
+        check("evaluate", [*twice, "judges.harm_b.threshold=0.99"])
+    assert check("evaluate", [*twice, "judges.harm_b.threshold=0.99", "judges.harm_b.name=strict"])
+
+
 def test_the_worlds_judges_do_not_judge_other_prompts(tmp_path: Path) -> None:
     (tmp_path / "x.csv").touch()
     found = problems("evaluate", "benchmark=[strongreject]", f"benchmark.strongreject.path={tmp_path / 'x.csv'}")

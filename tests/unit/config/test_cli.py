@@ -30,6 +30,7 @@ def test_a_job_gets_the_spec_that_was_checked(jobs: list[tuple[str, RunSpec]], t
     ((verb, spec),) = jobs
     assert (verb, spec.run, spec.model.lora.r, spec.model.base) == ("train", "a/b=1", 4, "some/model")
     assert spec.stage is not None
+    assert spec.command == ("stage=distill", "model.lora.r=4", "run='a/b=1'", "model.base=some/model")
     assert list(tmp_path.iterdir()) == []
 
 

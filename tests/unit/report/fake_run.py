@@ -30,6 +30,9 @@ def config(run: Path, benchmark: str, n: int) -> dict[str, Any]:
     return {
         "run": run.name,
         "seed": 3,
+        "world_seed": 4,
+        "stage": None,
+        "command": ["world_seed=4", f"run={run.name}", "selector=kl"],
         "model": {"name": "toy"},
         "teacher": {"name": "toy"},
         "sampler": {"n": n, "temperature": 0.7, "max_new_tokens": 64},

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from dalign.report.intervals import FLIPS, Groups, benjamini_hochberg, holm, smallest_detectable, wilson
+from dalign.report.intervals import FLIPS, Groups, benjamini_hochberg, detectable_in, holm, smallest_detectable, wilson
 
 
 def singles(n: int, seed: int = 0) -> Groups:
@@ -67,6 +67,24 @@ def test_intervals_cover_the_truth(n: int, rate: float) -> None:
     assert ((low <= rate) & (rate <= high)).mean() > 0.92
     low, high = singles(n).difference_interval(differences)
     assert ((low <= second - rate) & (second - rate <= high)).mean() > 0.90
+
+
+@pytest.mark.parametrize("changed", [3, 4, 5])
+def test_so_few_changes_that_no_permutation_is_sure_leave_zero_inside(changed: int) -> None:
+    values = np.zeros((1, 60))
+    values[0, :changed] = 0.5
+    groups, baseline = singles(60), np.full((1, 60), 0.25)
+    assert groups.few_changes(values)[0]
+    assert groups.sign_flip_p(values)[0] > 0.05
+    for low, high in (groups.difference_interval(values), groups.relative_interval(baseline + values, baseline)):
+        assert low[0] < 0 < high[0]
+    values[0, :6] = 0.5
+    assert not groups.few_changes(values)[0]
+
+
+def test_detectable_as_one_of_several_by_hand() -> None:
+    """Two-sided at 0.05 and at 0.0125: quantiles 1.95996 and 2.49771, and 0.84162 for the power."""
+    assert (detectable_in(1), detectable_in(4)) == pytest.approx((2.80158, 3.33933), abs=1e-5)
 
 
 def test_pooling_samples_would_not_cover() -> None:

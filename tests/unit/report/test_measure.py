@@ -182,6 +182,7 @@ def test_claims_by_the_rule(tmp_path: Path) -> None:
     assert claim(row, difference_ci_high=0.01) == ""
     assert claim(row, metric="accuracy") == "loss"
     assert claim(row, difference_ci_low=0.1, difference_ci_high=0.2, p_adjusted=0.9) == "loss"
+    assert claim(row, difference_ci_low=0.1, difference_ci_high=0.2, p_value=0.06) == ""
     assert claim(row, peeks=True) == ""
 
 

@@ -125,6 +125,9 @@ def test_results_csv_has_the_same_rows_and_extra_columns(paths: ReportPaths) -> 
     assert len(rows) == len(table)
     for text, row in zip(rows, table, strict=True):
         assert (float(text["value"]) if text["value"] else None) == row["value"]
+        for key, value in row.items():
+            assert (text[key] == "") == (value in (None, "")), (key, text[key], value)
+    assert {row["claim"] for row in rows} <= {"", "gain", "loss"}
     assert {row["peeks"] for row in rows} == {"true", "false"}
     assert not any("nan" in cell.lower() for row in rows for cell in row.values())
 
@@ -199,7 +202,8 @@ def test_the_page_shows_no_sample_text_and_says_what_matters(paths: ReportPaths)
     assert "an answer</" not in text
     assert "how is a lamp lit" not in text
     for words in ("Placebo: choosing by similarity at layer 0", "equals random choice exactly", "late is unfinished",
-                  "truth: truncated", "python evaluate.py run=night=1", "Beside the paper", "oracle_best"):  # fmt: skip
+                  "truth: truncated", "python evaluate.py world_seed=4 run=night=1 selector=kl", "world seed 4",
+                  "Beside the paper", "oracle_best"):  # fmt: skip
         assert words in text, words
 
 

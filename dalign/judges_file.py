@@ -1,0 +1,52 @@
+"""Which judges gave a cell's verdicts: ``judges.json``, by name, with their configuration and version.
+
+A verdict is known by its judge's name, so a name means one judge: another threshold, or other weights under the same
+configuration, would be taken for it in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dalign.errors import ArtifactError
+from dalign.files import read_json, write_json
+from dalign.specs.sampling import JudgeSpec
+from dalign.store import flatten
+
+if TYPE_CHECKING:
+    from dalign.judge import Judge
+
+NAME = "judges.json"
+
+
+def check_judges(folder: Path, judges: Iterable[JudgeSpec]) -> None:
+    """Raises ``ArtifactError`` for a judge that has given verdicts here under another configuration."""
+    known = _read(folder)
+    for judge in judges:
+        if judge.name in known:
+            _compare(folder, judge.name, known[judge.name]["spec"], judge.results())
+
+
+def record_judge(folder: Path, spec: JudgeSpec, judge: Judge) -> None:
+    """Writes down a judge before its first verdict. Raises ``ArtifactError`` if one of its name was another one."""
+    known, own = _read(folder), {"spec": spec.results(), "version": judge.version}
+    if spec.name in known:
+        _compare(folder, spec.name, known[spec.name], own)
+    write_json(folder / NAME, {**known, spec.name: own})
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    return dict(read_json(folder / NAME)) if (folder / NAME).exists() else {}
+
+
+def _compare(folder: Path, name: str, recorded: dict[str, Any], wanted: dict[str, Any]) -> None:
+    old, new = flatten(recorded), flatten(wanted)
+    changed = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
+    if changed:
+        shown = "\n".join(f"  {k}: {old.get(k, 'absent')!r} -> {new.get(k, 'absent')!r}" for k in changed)
+        raise ArtifactError(
+            f"{folder}: the verdicts of judge {name} were given by another judge of that name:\n{shown}\n"
+            "  give this one a name of its own (judges.KEY.name=NAME) to have both, or use another run=NAME"
+        )

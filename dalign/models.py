@@ -1,6 +1,6 @@
 """Loads a causal language model with its adapter, and switches the adapter off in place: that is the base.
 
-The base is the same weights with the adapter off (rule 5), so one model is in memory. peft's own ``disable_adapter``
+The base is the same weights with the adapter off, so one model is in memory. peft's own ``disable_adapter``
 computes a model-wide status and touches ``requires_grad`` at each entry; here the layers' flag alone is flipped.
 """
 

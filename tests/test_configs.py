@@ -35,7 +35,7 @@ STUDIES = ("experiment", "debug")
 NO_TOY_JUDGES = ["judge@judges.harm=phrases", "judge@judges.refusal=phrases", "~judge@judges.harm_truth"]
 WITHOUT_A_GUARD = ("experiment=paper_sft", "experiment=smollm2_star1")
 STAGES = ("traces", "distill", "probe", "pretrain")
-PLACEHOLDERS = {"SEED": "4", "DATA": "data", "ORG/MODEL": "owner/name", "MODEL": "owner/name"}
+PLACEHOLDERS = {"SEED": "4", "NAME": "xstest", "DATA": "data", "ORG/MODEL": "owner/name", "MODEL": "owner/name"}
 COMMAND = re.compile(r"(?:python (?P<script>train|evaluate)\.py|dalign (?P<name>[a-z]+))\b(?P<rest>.*)")
 
 

@@ -94,8 +94,10 @@ def test_3a_a_judge_of_another_configuration_needs_another_name(runs: Runs, tmp_
     assert (cell / "verdicts.parquet").read_bytes() == before
     run("evaluate", tmp_path / "runs", *line, "judges.harm.name=strict_guard")
     verdicts = read_records(cell / "verdicts.parquet", Verdict)
-    unsafe = {j: sum(v.judge == j and v.label == "unsafe" for v in verdicts) for j in ("toy_guard", "strict_guard")}
-    assert unsafe["strict_guard"] > unsafe["toy_guard"]
+    for name, threshold in (("toy_guard", 0.5), ("strict_guard", 0.0001)):
+        scored = [v for v in verdicts if v.judge == name and v.p_unsafe is not None]
+        assert len(scored) > 12
+        assert all((v.label == "unsafe") == ((v.p_unsafe or 0.0) >= threshold) for v in scored)
     assert set(json.loads((cell / "judges.json").read_text())) == {"strict_guard", "toy_guard", "toy_truth"}
 
 

@@ -1,7 +1,8 @@
 """Likelihood scores of a response from the logits at its positions, student against base (pure functions).
 
 Row t of the logits is the distribution that response token t was drawn from. Each score is a value a token and a way to
-make one number of them; to add one, add a function and a line to ``FLAT_SCORES``. Equations: PAPER.md, "Scores".
+make one number of them; to add one, add a function and a line to ``FLAT_SCORES``. Equations:
+arXiv 2604.09665, listed in docs/paper_map.md.
 """
 
 from __future__ import annotations

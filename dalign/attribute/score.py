@@ -41,15 +41,17 @@ def score_pairs(
 
     A pair that is empty or longer than the context comes back with ``error`` set. No layer above the highest one asked
     for is run, and the head only if a flat score is asked for, over the response's positions alone. ``student`` may
-    hold the student's states of pairs, (L+1, D) as sampling kept them: its own pass is then left out. Raises
-    ``ModelError`` if one pair alone exceeds the memory, or for a layer that the model has not.
+    hold the student's states of pairs, (L+1, D) as sampling kept them: its own pass is then left out where the position
+    is ``content`` and no likelihood is asked for. Raises ``ModelError`` if one pair alone exceeds the memory, or for a
+    layer that the model has not.
     """
     layers = asked_layers(spec, loaded.n_layers)
     wanted = Wanted(max(layers, default=0), spec.position, final=bool(spec.flat))
     scores = [PairScores(error=unscorable(pair, spec.position, loaded.context)) for pair in pairs]
     todo = [i for i, found in enumerate(scores) if not found.error]
     heads = _heads(loaded) if spec.flat and todo else None
-    kept = [i for i in todo if student is not None and student[i] is not None and not spec.flat]
+    enough = spec.position == "content" and not spec.flat  # what sampling kept is the state at the last id
+    kept = [i for i in todo if enough and student is not None and student[i] is not None]
 
     def run(indices: Sequence[int], states: Sequence[Tensor] | None) -> None:
         def write(at: Sequence[int], read: Readings) -> None:

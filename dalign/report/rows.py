@@ -17,7 +17,7 @@ PRIMARY, EXPLORATORY = "primary", "exploratory"
 
 @dataclass(frozen=True)
 class Row:
-    """One row; fields as DESIGN.md names them, rates in [0, 1], None where a number would mean nothing.
+    """One row; rates in [0, 1], None where a number would mean nothing.
 
     ``value`` and ``difference`` are over the prompts with a verdict on what was chosen (``n_paired``), and ``baseline``
     is ASR@1 over the same prompts, so that difference = value - baseline; ``n_unscored`` is the expected number of

@@ -1,6 +1,6 @@
 """Picks one of N samples from what is known without a judge: scores, lengths, and whether a sample finished.
 
-A selector never sees a verdict (rule 1): baselines that peek live in ``dalign.report``.
+A selector never sees a verdict: baselines that peek live in ``dalign.report``.
 """
 
 from dalign.select.rank import arg_weights, uniform_weights

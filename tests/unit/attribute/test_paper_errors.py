@@ -1,4 +1,4 @@
-"""Errors of the released code (PAPER.md's list) that a scorer could commit, each with a test that shows it."""
+"""The released code's errors (docs/paper_map.md) that a scorer could commit, each with a test that shows it."""
 
 from __future__ import annotations
 

@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 
 from dalign.attribute import Pair, PairScores, base_states, score, score_pairs
 from dalign.attribute.hidden import read_responses
+from dalign.attribute.likelihood import FLAT_SCORES
+from dalign.attribute.similarity import LAYERED_SCORES
 from dalign.errors import ModelError
 from dalign.models import LoadedModel
 from dalign.select import arg_weights, uniform_weights
-from dalign.specs.sampling import FLAT, AttributionSpec
+from dalign.specs.sampling import FLAT, LAYERED, AttributionSpec
 
 SPEC = AttributionSpec(name="all")
 LOADED = {kind: tiny_models.loaded_tiny(kind) for kind in tiny_models.KINDS}
@@ -325,3 +327,13 @@ def test_states_kept_while_sampling_save_the_students_pass(monkeypatch: pytest.M
     for one, other in zip(found, wanted, strict=True):
         assert one.layered["similarity"] == pytest.approx(other.layered["similarity"], abs=1e-5)
     assert passes == [True, False, True], "the base for the two kept, both for the third"
+    for position in ("eos", "mean"):  # what was kept is the state at the last id, which these do not read
+        other = spec.model_copy(update={"position": position})
+        plain = score_pairs(loaded, pairs, other)
+        kept = score_pairs(loaded, pairs, other, student=[states[0], None, states[2]])
+        for one, other_one in zip(kept, plain, strict=True):
+            assert one.layered["similarity"] == pytest.approx(other_one.layered["similarity"], abs=1e-5)
+
+
+def test_every_score_that_can_be_asked_for_is_there() -> None:
+    assert (set(FLAT_SCORES), set(LAYERED_SCORES)) == (set(FLAT), set(LAYERED))

@@ -88,7 +88,7 @@ def test_detectable_as_one_of_several_by_hand() -> None:
 
 
 def test_pooling_samples_would_not_cover() -> None:
-    """FIELD_NOTES D5: the pooled Wilson interval covers far too rarely, so the unit is the prompt."""
+    """Eight samples are not eight prompts: the pooled Wilson interval covers far too rarely."""
     rates, _ = draw(np.random.default_rng(8), 400, 200, 0.3)
     low, high = wilson(rates.mean(axis=1), np.full(400, 1600.0))
     assert ((low <= 0.3) & (high >= 0.3)).mean() < 0.80

@@ -1,4 +1,4 @@
-"""Rule 1: a selector never sees a verdict, and rule of the start-up: selecting does not import torch."""
+"""A selector never sees a verdict, and selecting does not import torch."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def _policies(section: Section) -> FigureSvg:
             colour, marker, _ = SERIES[i % len(SERIES)]
             places = [names.index(r.benchmark) + 0.16 * (i - (len(policies) - 1) / 2) for r in rows]
             _points(axes, places, rows, colour, marker, policy)
-        axes.set_xticks(range(len(names)), names)
+        axes.set_xticks(range(len(names)), names, rotation=15 if len(names) > 3 else 0)
         axes.set_ylabel("unsafe in one answer, %")
         axes.set_ylim(0, 100)
         legend_above(figure, axes)
@@ -142,7 +142,7 @@ def _lengths(report: Report) -> FigureSvg:
                 for artist in box[part]:
                     artist.set_color(colour)
             axes.plot([], [], color=colour, label=policy)
-        axes.set_xticks(range(len(names)), names)
+        axes.set_xticks(range(len(names)), names, rotation=15 if len(names) > 3 else 0)
         axes.set_ylabel("response tokens")
         axes.set_ylim(bottom=0)
         legend_above(figure, axes)

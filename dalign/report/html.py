@@ -156,7 +156,8 @@ def _selectors(report: Report, shown: Sequence[Section]) -> list[str]:
         body = [_selector_row([at.get((*name, *column)) for column in columns]) for name in names]
         head = ("selector", "layer", *(f"{b}, {m.replace('_', ' ')}" for b, m in columns))
         peeks = [any(at[k].peeks for k in at if k[:2] == name) for name in names]
-        out.append(f"<h3>{escape(policy)}: rate, and change against one answer</h3>" + _table(head, body, 1, peeks))
+        said = "per cent, and change against one answer in points; judged as in the first table of each kind above"
+        out.append(f"<h3>{escape(policy)}: {said}; bold: a gain or a loss</h3>" + _table(head, body, 1, peeks))
     return out
 
 

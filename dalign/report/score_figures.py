@@ -39,7 +39,8 @@ def densities(report: Report, section: Section, policy: str) -> FigureSvg | None
     caption = (
         f"{policy}: scores of unsafe and safe responses to attacks, all benchmarks"
         f"{'' if layer is None else f', layered scores at layer {layer}'}. In the titles: AUROC within the prompts "
-        f"that have both (n), which is what selection can use; 0.5 is chance, above it unsafe responses score higher."
+        f"that have both (n), which is what selection can use; 0.5 is chance, above it unsafe responses score higher. "
+        "Heights are shares of each kind."
     )
     return render(f"scores_{policy}", caption, (9, 2.3 * -(-len(names) // 3)), draw)
 
@@ -127,4 +128,4 @@ def _curves(axes: Any, rows: list[Row], selector: str, label: str, layer: int | 
     axes.set_ylabel(label)
     axes.set_ylim(bottom=0)
     if rows:
-        axes.legend(fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+        axes.legend(fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)

@@ -166,7 +166,5 @@ def with_interval(value: float | None, low: float | None, high: float | None, *,
     if value is None:
         return "–"
     sign = "+" if signed else ""
-    text = f"{100 * value:{sign}.0f}".replace("-", "−")
-    if low is None or high is None:
-        return text
-    return f"{text} [{100 * low:{sign}.0f}, {100 * high:{sign}.0f}]".replace("-", "−")
+    text, *ends = (f"{round(100 * x):{sign}d}".replace("-", "−") for x in (value, low, high) if x is not None)
+    return f"{text} [{', '.join(ends)}]" if len(ends) == 2 else text

@@ -51,7 +51,7 @@ def numbers(found: PairScores) -> list[float]:
 @given(
     pairs=st.lists(pair, min_size=2, max_size=4),
     budget=st.sampled_from([1, 100, 4096]),
-    position=st.sampled_from(["content", "eos"]),
+    position=st.sampled_from(["content", "eos", "mean"]),
     data=st.data(),
 )
 def test_a_score_is_a_function_of_its_pair_alone(

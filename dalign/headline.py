@@ -1,50 +1,86 @@
-"""The headline selector's score of samples outside a report: for `dalign try` and `dalign score`.
+"""The headline selector's choice among samples outside a report: for `dalign try` and `dalign score`.
 
-A report finds the same score in its files; here it is computed on the spot, the probe's included, whose probe is
+A report finds the same scores in its files; here they are computed on the spot, the probe's included, whose probe is
 ``inputs.probe`` or the run's own, fitted on everything the run judged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from dalign.attribute import Pair, PairScores, base_states, score_pairs
 from dalign.errors import ArtifactError
 from dalign.layout import stage_folder
 from dalign.models import LoadedModel
-from dalign.select import auto_layer
+from dalign.records import digest
+from dalign.sample import sample_seed
+from dalign.select import SELECTORS, SelectorInput, headline
+from dalign.select.rank import Floats
 from dalign.specs.run import RunSpec
 
 
 @dataclass(frozen=True)
-class Scored:
-    """All scores of each pair, the headline's value of each (NaN without one), and the layer it was read at."""
+class Ranked:
+    """All scores of each of N pairs, and what the headline makes of them.
+
+    ``values`` are those that it goes by (NaN without one), at ``layer`` if they have layers; None for a selector that
+    is no score. ``order`` holds the pairs that may be chosen, best first.
+    """
 
     scores: list[PairScores]
-    values: list[float]
+    values: list[float] | None
     layer: int | None
+    order: list[int]
+
+    @property
+    def chosen(self) -> int | None:
+        """The index of the pair chosen; None where none is finished and scored."""
+        return self.order[0] if self.order else None
 
 
-def score_for_choice(spec: RunSpec, loaded: LoadedModel, pairs: Sequence[Pair]) -> Scored:
-    """Scores ``pairs`` by the attribution of ``spec`` and, if the headline asks for it, by the probe.
+def rank(spec: RunSpec, loaded: LoadedModel, pairs: Sequence[Pair], finished: Sequence[bool]) -> Ranked:
+    """Scores a prompt's ``pairs`` by the attribution of ``spec`` and ranks them by its headline selector.
 
-    Raises ``ArtifactError`` if the headline needs a probe and there is none, or one of another model.
+    Equals, which are all pairs of ``selector=random``, come in an order drawn by ``spec.seed``. Raises
+    ``ArtifactError`` if the headline needs a probe and there is none, or one of another model, and ``ConfigError`` for
+    a layer without scores.
     """
     found = score_pairs(loaded, pairs, spec.attribution)
     if spec.selector.score == "probe":
         found = _with_probe(spec, loaded, pairs, found)
-    layer = auto_layer(loaded.n_layers) if spec.selector.layer == "auto" else spec.selector.layer
-    layered = any(spec.selector.score in f.layered for f in found)
-    return Scored(found, [_value(spec, f, layer) for f in found], layer if layered else None)
+    table = None if spec.selector.score in SELECTORS else _table(spec, found, loaded.n_layers)
+    inputs = SelectorInput(
+        scores={} if table is None else {spec.selector.score: table},
+        lengths_PN=np.array([[len(pair.response_ids) for pair in pairs]]),
+        finished_PN=np.array([finished], bool),
+        exists_PN=np.ones((1, len(pairs)), bool),
+    )
+    layer = headline(spec.selector, inputs)[1]
+    at_layer = table if table is None or layer is None else table[..., layer]
+    draws = np.random.default_rng(sample_seed(spec.seed, digest([(p.prompt_ids, p.response_ids) for p in pairs]), 0))
+    values = None if at_layer is None else at_layer[0].tolist()
+    return Ranked(found, values, layer, list(_best_first(spec, inputs, draws)))
 
 
-def _value(spec: RunSpec, found: PairScores, layer: int | None) -> float:
-    by_layer = found.layered.get(spec.selector.score)
-    if by_layer is not None and layer is not None:
-        return by_layer[layer]
-    return found.flat.get(spec.selector.score, float("nan"))
+def _table(spec: RunSpec, found: Sequence[PairScores], n_layers: int) -> Floats:
+    """The headline's scores: (1, N), or (1, N, L+1) of one with layers; NaN where there is none."""
+    name, nan = spec.selector.score, float("nan")
+    if name in (*spec.attribution.layered, "probe"):
+        return np.array([[f.layered.get(name, [nan] * (n_layers + 1)) for f in found]])
+    return np.array([[f.flat.get(name, nan) for f in found]])
+
+
+def _best_first(spec: RunSpec, inputs: SelectorInput, draws: np.random.Generator) -> Iterator[int]:
+    """The one chosen, then the one chosen of the others, until none is left that may be."""
+    left_PN = inputs.exists_PN.copy()
+    while (weights_N := headline(spec.selector, replace(inputs, exists_PN=left_PN))[2][0]).any():
+        taken = int(draws.choice(len(weights_N), p=weights_N))
+        left_PN[0, taken] = False
+        yield taken
 
 
 def _with_probe(

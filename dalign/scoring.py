@@ -16,7 +16,7 @@ from rich.console import Console
 from dalign.attribute import Pair
 from dalign.errors import DataError
 from dalign.files import write_text
-from dalign.headline import score_for_choice
+from dalign.headline import rank
 from dalign.models import LoadedModel
 from dalign.policies import load_policy
 from dalign.process import quiet, set_threads
@@ -53,17 +53,10 @@ def main(spec: RunSpec, path: Path) -> int:
 
 
 def _scored(spec: RunSpec, loaded: LoadedModel, row: Asked) -> dict[str, Any]:
-    from dalign.api import select
-
     pairs = [Pair(row.prompt_ids, r, loaded.chat.end_id) for r in row.responses]
-    found = score_for_choice(spec, loaded, pairs)
-    eligible = [ok or not spec.selector.require_finished for ok in row.finished]
-    try:
-        chosen: int | None = select(found.values, finished=eligible, direction=spec.selector.direction)
-    except ValueError:
-        chosen = None
+    found = rank(spec, loaded, pairs, row.finished)
     scores = [{"layered": dict(f.layered), "flat": dict(f.flat), "error": f.error} for f in found.scores]
-    return {"chosen": chosen, "selector": spec.selector.name, "layer": found.layer, "scores": scores}
+    return {"chosen": found.chosen, "selector": spec.selector.name, "layer": found.layer, "scores": scores}
 
 
 def _lines(path: Path) -> list[tuple[int, dict[str, Any]]]:

@@ -8,7 +8,8 @@ from rich.table import Table
 
 from dalign.attribute import Pair
 from dalign.drawing import draw_samples
-from dalign.headline import score_for_choice
+from dalign.errors import ConfigError
+from dalign.headline import Ranked, rank
 from dalign.policies import load_policy
 from dalign.process import quiet, set_threads
 from dalign.records import Prompt, Sample
@@ -18,9 +19,9 @@ console = Console()
 
 
 def main(spec: RunSpec, prompt: str) -> int:
-    """Prints the samples, best first by the headline selector, and returns 0."""
-    from dalign.api import select
-
+    """Prints the samples, best first by the headline selector, and returns 0. ``ConfigError`` for an empty prompt."""
+    if not prompt.strip():
+        raise ConfigError("the prompt is empty; give one user turn, in quotes")
     quiet()
     set_threads(spec.trainer.threads)
     policy = load_policy(spec, "distill")
@@ -28,33 +29,26 @@ def main(spec: RunSpec, prompt: str) -> int:
     samples = draw_samples(policy, [asked], range(spec.sampler.n), spec.sampler, spec.seed)
     loaded = policy.loaded
     pairs = [Pair(s.prompt_ids, s.response_ids, loaded.chat.end_id) for s in samples]
-    scored = score_for_choice(spec, loaded, pairs)
-    try:
-        chosen = select(
-            scored.values,
-            finished=[s.finished or not spec.selector.require_finished for s in samples],
-            direction=spec.selector.direction,
-        )
-    except ValueError as error:
-        console.print(f"[bold]no choice:[/] {error}")
-        chosen = -1
-    _show(spec, scored.layer, samples, scored.values, chosen)
+    _show(spec, samples, rank(spec, loaded, pairs, [s.finished for s in samples]))
     return 0
 
 
-def _show(spec: RunSpec, layer: int | None, samples: list[Sample], values: list[float], chosen: int) -> None:
-    where = "" if layer is None else f" at layer {layer}"
-    table = Table(
-        title=f"{len(samples)} answers of {spec.model.name}; {spec.selector.direction} of {spec.selector.score}{where}"
-    )
-    for name in ("", "sample", spec.selector.score, "ended", "answer"):
+def _show(spec: RunSpec, samples: list[Sample], ranked: Ranked) -> None:
+    by, values, chosen = spec.selector.score, ranked.values, ranked.chosen
+    where = "" if ranked.layer is None else f" at layer {ranked.layer}"
+    rule = by if values is None else f"{spec.selector.direction} of {by}{where}"
+    table = Table(title=f"{len(samples)} answers of {spec.model.name}; {rule}")
+    for name in ("", "sample", *([] if values is None else [by]), "tokens", "ended", "answer"):
         table.add_column(name, overflow="fold")
-    for i in sorted(range(len(samples)), key=lambda i: (i != chosen, values[i] != values[i], values[i])):
+    for i in [*ranked.order, *(i for i in range(len(samples)) if i not in ranked.order)]:
         s = samples[i]
+        value = [] if values is None else [f"{values[i]:.4f}"]
         answer = escape(s.answer or "(no answer)")
-        table.add_row("chosen" if i == chosen else "", str(s.index), f"{values[i]:.4f}", s.finish_reason, answer)
+        mark = "chosen" if i == chosen else ""
+        table.add_row(mark, str(s.index), *value, str(len(s.response_ids)), s.finish_reason, answer)
     console.print(table)
-    if chosen >= 0:
-        reasoning = samples[chosen].reasoning
-        console.print(f"[bold]its reasoning:[/] {escape(reasoning) or '(none)'}")
-        console.print(f"[bold]its answer:[/] {escape(samples[chosen].answer)}")
+    if chosen is None:
+        console.print("[bold]no choice:[/] no sample is finished and scored; draw more, or allow more new tokens")
+        return
+    console.print(f"[bold]its reasoning:[/] {escape(samples[chosen].reasoning) or '(none)'}")
+    console.print(f"[bold]its answer:[/] {escape(samples[chosen].answer)}")

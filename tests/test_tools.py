@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from pipeline import spec_of
 from torch import nn
 
 from dalign import api, scoring, trial
-from dalign.errors import ArtifactError, DataError, ModelError
+from dalign.errors import ArtifactError, ConfigError, DataError, ModelError
 from dalign.models import load_model
 from dalign.specs.model import LoraSpec, ModelSpec
 from dalign.toy.assets import toy_models
@@ -139,13 +140,92 @@ def test_a_probe_can_be_the_headline(adapter: Path, tmp_path: Path) -> None:
     assert at[0] != at[1]
 
 
-def test_try_shows_the_answers_and_the_choice(
+TRY = ("model.think.where=none", "sampler.n=6")
+
+
+def tried(
+    adapter: Path, runs: Path, capsys: pytest.CaptureFixture[str], *overrides: str, prompt: str = PROMPT
+) -> list[dict[str, str]]:
+    """The rows of the table that `dalign try` prints, without those that an answer's further lines take."""
+    assert trial.main(spec_of("evaluate", runs, f"inputs.adapter={adapter}", *TRY, *overrides), prompt) == 0
+    table = [re.split("[│┃]", line)[1:-1] for line in capsys.readouterr().out.splitlines() if line[:1] in "│┃"]
+    head, *rows = [[cell.strip() for cell in row] for row in table]
+    return [dict(zip(head, row, strict=True)) for row in rows if row[1]]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "column", "falling"),
+    [
+        (["selector=kl"], "kl", True),
+        (["selector=perplexity"], "ppl_student", False),
+        (["selector=similarity"], "similarity", False),
+        (["selector=similarity", "selector.direction=argmax"], "similarity", True),
+        (["selector.score=longest"], "tokens", True),
+        (["selector.score=shortest"], "tokens", False),
+    ],
+    ids=["kl", "perplexity", "similarity", "similarity argmax", "longest", "shortest"],
+)
+def test_try_shows_the_answers_best_first_and_the_choice(
+    overrides: list[str],
+    column: str,
+    falling: bool,
+    adapter: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = tried(adapter, tmp_path / "runs", capsys, *overrides)
+    assert {row["ended"] for row in rows} == {"stop"}
+    values = [float(row[column]) for row in rows]
+    assert len(set(values)) > 1
+    assert values == sorted(values, reverse=falling)
+    assert [row[""] for row in rows] == ["chosen", *[""] * 5]
+
+
+def test_try_takes_the_first_or_any_sample(adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = tried(adapter, tmp_path / "runs", capsys, "selector.score=first")
+    assert [row["sample"] for row in rows] == list("012345")
+    assert list(rows[0]) == ["", "sample", "tokens", "ended", "answer"]
+    drawn = tried(adapter, tmp_path / "runs", capsys, "selector=random")
+    assert sorted(row["sample"] for row in drawn) == list("012345")
+    assert [row["sample"] for row in drawn] != list("012345")
+    assert [row[""] for row in drawn] == ["chosen", *[""] * 5]
+    assert drawn == tried(adapter, tmp_path / "runs", capsys, "selector=random")
+
+
+def test_try_chooses_none_of_samples_that_never_end(
     adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    spec = spec_of("evaluate", tmp_path / "runs", f"inputs.adapter={adapter}", "model.think.where=none")
-    assert trial.main(spec, PROMPT) == 0
+    cut = ("inputs.adapter=" + str(adapter), *TRY, "sampler.max_new_tokens=1")
+    assert trial.main(spec_of("evaluate", tmp_path / "runs", *cut), PROMPT) == 0
     shown = capsys.readouterr().out
-    assert "2 answers of toy" in shown
-    assert "chosen" in shown or "no choice" in shown
+    assert "no choice: no sample is finished" in shown
+    assert "chosen" not in shown
+    rows = tried(adapter, tmp_path / "runs", capsys, "sampler.max_new_tokens=1", "selector.require_finished=false")
+    assert [row[""] for row in rows] == ["chosen", *[""] * 5]
+
+
+def test_try_refuses_an_empty_prompt_and_names_the_missing_stage(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="the prompt is empty"):
+        trial.main(spec_of("evaluate", tmp_path / "runs"), " ")
     with pytest.raises(ArtifactError, match="run stage=distill first"):
         trial.main(spec_of("evaluate", tmp_path / "runs"), PROMPT)
+
+
+@pytest.mark.parametrize(("selector", "chosen"), [("first", 1), ("shortest", 2), ("longest", 1), ("random", None)])
+def test_score_takes_selectors_that_are_no_scores(
+    selector: str, chosen: int | None, adapter: Path, tmp_path: Path
+) -> None:
+    spec = spec_of("evaluate", tmp_path / "runs", f"inputs.adapter={adapter}", f"selector.score={selector}")
+    responses: list[object] = [{"text": "in", "finished": False}, "in the cellar of the", "in the", "in the cellar"]
+    path = lines(tmp_path / "in.jsonl", *({"prompt_ids": [5, i], "responses": responses} for i in range(5, 17)))
+    assert scoring.main(spec, path) == 0
+    found = [json.loads(line) for line in Path(f"{path}.scores.jsonl").read_text().splitlines()]
+    assert {row["layer"] for row in found} == {None}
+    taken = {row["chosen"] for row in found}
+    assert taken == ({1, 2, 3} if chosen is None else {chosen})
+
+
+def test_score_refuses_a_layer_that_has_no_scores(adapter: Path, tmp_path: Path) -> None:
+    spec = spec_of("evaluate", tmp_path / "runs", f"inputs.adapter={adapter}", "selector.layer=99")
+    with pytest.raises(ConfigError, match=r"selector\.layer=99: this model has hidden states 0"):
+        scoring.main(spec, lines(tmp_path / "in.jsonl", {"prompt": PROMPT, "responses": ["in the cellar"]}))

@@ -98,7 +98,7 @@ def _about_one(command: str, thing: str, about: str, example: str, argv: Sequenc
 
 
 def _score(argv: Sequence[str]) -> int:
-    about = "JSONL: prompt (or prompt_ids) and responses, one prompt a line"
+    about = "JSONL: prompt (or prompt_ids) and responses, one prompt a line; think: false where none of them reasons"
     file, spec = _about_one("score", "file", about, "run=NAME selector=kl", argv)
     from dalign import scoring
 

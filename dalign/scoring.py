@@ -1,13 +1,16 @@
 """`dalign score FILE`: attribution and selection over responses that somebody sampled elsewhere.
 
 FILE is JSONL, one prompt a line: ``prompt`` (text) or ``prompt_ids``, and ``responses``, a list of texts or of
-``{"text" | "ids", "finished"}``. Out come the same rows with scores and the choice, in ``FILE.scores.jsonl``.
+``{"text" | "ids", "finished"}``. The turn that answers a ``prompt`` begins with the opened reasoning, as the student's
+does; ``"think": false`` in a row leaves it out. Out come the same rows, all their fields kept, with ``chosen``,
+``selector``, ``layer`` and ``scores`` (null where there is none), in ``FILE.scores.jsonl``.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +29,9 @@ from dalign.store import progress_bar
 
 @dataclass(frozen=True)
 class Asked:
-    """One line of the file: a prompt's ids, its responses' ids, and which of them ended by themselves."""
+    """One line of the file, as it stands and in ids; ``finished`` says which responses ended by themselves."""
 
+    row: dict[str, Any]
     prompt_ids: tuple[int, ...]
     responses: tuple[tuple[int, ...], ...]
     finished: tuple[bool, ...]
@@ -52,11 +56,23 @@ def main(spec: RunSpec, path: Path) -> int:
     return 0
 
 
-def _scored(spec: RunSpec, loaded: LoadedModel, row: Asked) -> dict[str, Any]:
-    pairs = [Pair(row.prompt_ids, r, loaded.chat.end_id) for r in row.responses]
-    found = rank(spec, loaded, pairs, row.finished)
-    scores = [{"layered": dict(f.layered), "flat": dict(f.flat), "error": f.error} for f in found.scores]
-    return {"chosen": found.chosen, "selector": spec.selector.name, "layer": found.layer, "scores": scores}
+def _scored(spec: RunSpec, loaded: LoadedModel, asked: Asked) -> dict[str, Any]:
+    pairs = [Pair(asked.prompt_ids, r, loaded.chat.end_id) for r in asked.responses]
+    found = rank(spec, loaded, pairs, asked.finished)
+    scores = [
+        {
+            "layered": {name: [_number(v) for v in values] for name, values in f.layered.items()},
+            "flat": {name: _number(value) for name, value in f.flat.items()},
+            "error": f.error,
+        }
+        for f in found.scores
+    ]
+    results = {"chosen": found.chosen, "selector": spec.selector.name, "layer": found.layer, "scores": scores}
+    return {**asked.row, **results}
+
+
+def _number(value: float) -> float | None:
+    return value if isfinite(value) else None
 
 
 def _lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
@@ -67,12 +83,12 @@ def _lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not readable as UTF-8 text ({error})") from error
     rows = []
-    for i, line in enumerate(text.splitlines(), 1):
+    for i, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
+            row = json.loads(line, parse_constant=_no_number)
+        except ValueError as error:
             raise DataError(f"{path}:{i}: not JSON ({error}); one object a line is expected") from error
         if not isinstance(row, dict):
             raise DataError(
@@ -84,6 +100,10 @@ def _lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
     return rows
 
 
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is no number of JSON")
+
+
 def _asked(loaded: LoadedModel, row: dict[str, Any], where: str) -> Asked:
     prompt, ids = row.get("prompt"), row.get("prompt_ids")
     if isinstance(prompt, str) == (ids is not None):
@@ -91,13 +111,16 @@ def _asked(loaded: LoadedModel, row: dict[str, Any], where: str) -> Asked:
     responses = row.get("responses")
     if not isinstance(responses, list) or not responses:
         raise DataError(f"{where}: responses must be a list with at least one response")
+    think = row.get("think", True)
+    if not isinstance(think, bool):
+        raise DataError(f"{where}: think={think!r}; it must be true or false")
     asked = (
-        loaded.chat.user_ids(prompt, think=True)
+        loaded.chat.user_ids(prompt, think=think)
         if isinstance(prompt, str)
         else _ids(ids, f"{where}: prompt_ids", loaded)
     )
     found = [_response(loaded, r, f"{where}: response {i}") for i, r in enumerate(responses)]
-    return Asked(asked, tuple(r for r, _ in found), tuple(ok for _, ok in found))
+    return Asked(row, asked, tuple(r for r, _ in found), tuple(ok for _, ok in found))
 
 
 def _response(loaded: LoadedModel, response: Any, where: str) -> tuple[tuple[int, ...], bool]:

@@ -94,6 +94,37 @@ def test_score_reads_texts_and_ids_and_chooses(adapter: Path, tmp_path: Path) ->
     assert set(second["scores"][0]["flat"]) >= {"kl", "ppl_base", "logp_ratio"}
 
 
+def test_score_keeps_what_a_row_holds(adapter: Path, tmp_path: Path) -> None:
+    spec = spec_of("evaluate", tmp_path / "runs", f"inputs.adapter={adapter}", "attribution.layers=[3]")
+    row = {"id": 7, "prompt": PROMPT, "responses": ["in the\u2028cellar"], "tags": {"of": ["a", None]}, "chosen": "x"}
+    path = tmp_path / "in.jsonl"
+    path.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert scoring.main(spec, path) == 0
+    (line,) = Path(f"{path}.scores.jsonl").read_text(encoding="utf-8").splitlines()
+    found = json.loads(line)
+    assert list(found) == ["id", "prompt", "responses", "tags", "chosen", "selector", "layer", "scores"]
+    assert {**found, "chosen": "x"} == {**found, **row}
+    assert (found["chosen"], found["selector"], found["layer"]) == (0, "similarity", 3)
+    similarity = found["scores"][0]["layered"]["similarity"]
+    assert [value is None for value in similarity] == [layer != 3 for layer in range(len(similarity))]
+
+
+def test_score_opens_the_reasoning_unless_a_row_says_there_is_none(adapter: Path, tmp_path: Path) -> None:
+    spec = spec_of("evaluate", tmp_path / "runs", f"inputs.adapter={adapter}", "attribution=similarity")
+    chat = load_model(spec.model).chat
+    texts = {"prompt": PROMPT, "responses": ["in the cellar"]}
+    ids = [
+        {"prompt_ids": chat.user_ids(PROMPT, think=think), "responses": ["in the cellar"]} for think in (True, False)
+    ]
+    path = lines(tmp_path / "in.jsonl", texts, {**texts, "think": True}, {**texts, "think": False}, *ids)
+    assert scoring.main(spec, path) == 0
+    default, opened, bare, *by_ids = [
+        json.loads(line)["scores"] for line in Path(f"{path}.scores.jsonl").read_text().splitlines()
+    ]
+    assert default == opened == by_ids[0]
+    assert bare == by_ids[1] != opened
+
+
 @pytest.mark.parametrize(
     ("row", "told"),
     [
@@ -102,6 +133,8 @@ def test_score_reads_texts_and_ids_and_chooses(adapter: Path, tmp_path: Path) ->
         ({"prompt_ids": [10**9], "responses": ["x"]}, "token ids from 0"),
         ({"prompt": PROMPT, "responses": [3]}, "response 0: must be a text"),
         ({"prompt": PROMPT, "responses": [{"text": "x", "finished": "yes"}]}, "finished"),
+        ({"prompt": PROMPT, "responses": ["x"], "think": 0}, "think=0; it must be true or false"),
+        ({"prompt": PROMPT, "responses": ["x"], "price": float("nan")}, "NaN is no number of JSON"),
         ([1], "a list, where an object"),
     ],
 )

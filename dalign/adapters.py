@@ -56,8 +56,10 @@ def attach(
         try:
             adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
         except (OSError, ValueError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise ModelError(f"inputs.adapter={adapter}: cannot be put on this model: {reason}") from error
+            raise ModelError(f"inputs.adapter={adapter}: cannot be put on this model: {reason_of(error)}") from error
+        except (KeyError, TypeError) as error:
+            told = f"its adapter_config.json asks for what peft does not know: {error}"
+            raise ModelError(f"inputs.adapter={adapter}: {told}") from error
     return Attached(adapted, own, checkpoint_hash(*_named(adapter)), added)
 
 
@@ -83,7 +85,13 @@ def new_adapter(model: Any, tokenizer: Any, spec: LoraSpec) -> nn.Module:
     try:
         return get_peft_model(model, config)
     except ValueError as error:
-        raise ModelError(f"model.lora.targets={spec.targets!r}: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"model.lora.targets={spec.targets!r}: {reason_of(error)}") from error
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of an error's message, and the second too where the first only announces it by a colon."""
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
 
 
 def rows_of(model: Any) -> int:
@@ -129,8 +137,8 @@ def _fetched(name: str, revision: str | None) -> Path:
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=kept))
     except (RepositoryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"inputs.adapter={name}: no such folder, and the hub cannot be asked: {reason}") from error
+        told = f"no such folder, and the hub cannot be asked: {reason_of(error)}"
+        raise ModelError(f"inputs.adapter={name}: {told}") from error
 
 
 def _own_tokenizer(folder: Path, base: Any) -> Any:
@@ -142,7 +150,7 @@ def _own_tokenizer(folder: Path, base: Any) -> Any:
     try:
         own = AutoTokenizer.from_pretrained(str(folder))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{folder}: its tokenizer cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+        raise ModelError(f"{folder}: its tokenizer cannot be loaded: {reason_of(error)}") from error
     own.chat_template = own.chat_template or base.chat_template
     return own
 

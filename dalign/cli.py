@@ -125,12 +125,19 @@ def _contamination(argv: Sequence[str]) -> int:
 
 def _report(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="dalign report", description=COMMANDS["report"][0])
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's name below paths.runs, or its folder")
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN", help="a run's name below paths.runs (or run=NAME), or its folder"
+    )
     parser.add_argument("overrides", nargs="*", help="key=value, as for evaluate: selector=kl paths.runs=DIR")
     asked = parser.parse_args(argv)
     words = [*asked.runs, *asked.overrides]
-    spec = _one_spec([word for word in words if "=" in word and not Path(word).exists()])
-    folders = [_run_folder(word, spec) for word in words if "=" not in word or Path(word).exists()]
+    overrides = [word for word in words if "=" in word and not Path(word).exists()]
+    spec = _one_spec(overrides)
+    named = [word for word in words if word not in overrides]
+    named += [spec.run for word in overrides if word.lstrip("+").startswith("run=")]
+    if not named:
+        raise ConfigError("no run is named; give one's name below paths.runs, or its folder: dalign report NAME")
+    folders = [_run_folder(name, spec) for name in dict.fromkeys(named)]
     from dalign.report import print_summary, write_report
 
     for folder in folders:
@@ -154,9 +161,12 @@ def _demo(argv: Sequence[str]) -> int:
 
 
 def _doctor(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="dalign doctor", description=COMMANDS["doctor"][0])
+    parser.add_argument("overrides", nargs="*", help="key=value, as for evaluate: paths.data=DIR paths.runs=DIR")
+    asked = parser.parse_args(argv)
     from dalign import doctor
 
-    return doctor.main(argv)
+    return doctor.main(asked.overrides)
 
 
 def _worker(argv: Sequence[str]) -> int:

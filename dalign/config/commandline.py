@@ -24,9 +24,9 @@ from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
 
 from dalign.config.places import config_dir
-from dalign.config.problems import Problem
+from dalign.config.problems import Problem, nearest
 from dalign.config.schema import wants_text
-from dalign.errors import ConfigError, did_you_mean
+from dalign.errors import ConfigError
 
 VERSION_BASE = "1.3"
 _FLAGS = ("help", "hydra_help", "resolve", "run", "multirun", "shell_completion")
@@ -139,9 +139,7 @@ def _group_problems(override: Override, text: str, loader: ConfigLoader, hydras:
 
 
 def _unknown_entry(text: str, group: str, name: str, entries: list[str]) -> str:
-    hint, known = did_you_mean(name, entries), ", ".join(entries)
-    full = hint if hint.startswith("known") else f"{hint} (known: {known})"
-    return f"{text.lstrip('+')}: the group {group!r} has no entry {name!r}; {full}"
+    return f"{text.lstrip('+')}: the group {group!r} has no entry {name!r}; {nearest(name, entries)}"
 
 
 def _entries(group: str, loader: ConfigLoader, hydras: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from dalign.config.problems import Problem, shown
+from dalign.config.problems import Problem, nearest, shown
 from dalign.config.schema import fields_beside
 from dalign.config.targets import choosing
 from dalign.errors import did_you_mean
@@ -69,9 +69,7 @@ class Fault:
     def _wanted(self, detail: ErrorDetails) -> str:
         kind, context = detail["type"], detail.get("ctx", {})
         if kind == "literal_error":
-            known = re.findall(r"'([^']*)'", context["expected"])
-            hint = did_you_mean(str(detail["input"]), known)
-            return hint if hint.startswith("known") else f"{hint} (known: {', '.join(known)})"
+            return nearest(str(detail["input"]), re.findall(r"'([^']*)'", context["expected"]))
         if kind == "value_error":
             return str(context["error"])
         if kind == "string_pattern_mismatch":

@@ -8,9 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, get_args
 
-from dalign.config.problems import Problem
+from dalign.config.problems import Problem, nearest
 from dalign.errors import DataError, did_you_mean
-from dalign.layout import ADAPTER_POLICIES, POLICIES
+from dalign.layout import ADAPTER_POLICIES, PLAIN_POLICIES, POLICIES
 from dalign.specs.data import BenchmarkSpec, DatasetSpec, QuestionsSpec, Role
 from dalign.specs.run import RunSpec
 from dalign.specs.sampling import JudgeSpec, ReplayEngine
@@ -33,12 +33,12 @@ def unmet(spec: RunSpec, verb: Verb, stages: tuple[str, ...]) -> Iterator[Proble
     if isinstance(spec.stage, TracesStage):
         yield from _traces(spec, spec.stage)
     if isinstance(spec.stage, ProbeStage):
-        yield from _probe(spec, spec.stage)
+        yield from _probe(spec, spec.stage, stages)
     if verb == "evaluate" or isinstance(spec.stage, ProbeStage):
         yield from _benchmarks(spec)
         yield from _sampler(spec)
     if verb == "evaluate":
-        yield from _policies(spec)
+        yield from _policies(spec, stages)
         yield from _selector(spec)
 
 
@@ -120,7 +120,7 @@ def _traces(spec: RunSpec, stage: TracesStage) -> Iterator[Problem]:
         yield from _teaches("judges.harm", judge, "filter")
 
 
-def _probe(spec: RunSpec, stage: ProbeStage) -> Iterator[Problem]:
+def _probe(spec: RunSpec, stage: ProbeStage, stages: tuple[str, ...]) -> Iterator[Problem]:
     judge = spec.judges.get(stage.judge)
     if judge is None:
         hint = did_you_mean(stage.judge, list(spec.judges))
@@ -130,6 +130,8 @@ def _probe(spec: RunSpec, stage: ProbeStage) -> Iterator[Problem]:
     if stage.policy not in ADAPTER_POLICIES:
         hint = did_you_mean(stage.policy, ADAPTER_POLICIES)
         yield Problem("stage.policy", f"stage.policy={stage.policy}: not a policy with a base; {hint}")
+    elif stage.policy not in stages:
+        yield Problem("stage.policy", f"stage.policy={stage.policy}: {_not_yet(stage.policy)}")
     if not any("harm" in benchmark.roles for benchmark in spec.benchmark.values()):
         yield Problem(
             "benchmark", "benchmark: none asks for a harm judge, whose verdicts are the probe's labels; add one"
@@ -202,15 +204,21 @@ def _sampler(spec: RunSpec) -> Iterator[Problem]:
         yield Problem("sampler.engine.path", f"sampler.engine.path={engine.path}: no such file or run folder")
 
 
-def _policies(spec: RunSpec) -> Iterator[Problem]:
+def _policies(spec: RunSpec, stages: tuple[str, ...]) -> Iterator[Problem]:
+    known = [name for name in POLICIES if name in (*PLAIN_POLICIES, *stages)]
     if not spec.policies:
-        yield Problem("policies", f"policies=[]: the list is empty; name at least one of {', '.join(POLICIES)}")
+        yield Problem("policies", f"policies=[]: the list is empty; name at least one of {', '.join(known)}")
     for name in spec.policies:
         if name not in POLICIES:
-            hint = did_you_mean(name, POLICIES)
-            yield Problem("policies", f"policies: there is no policy {name!r}; {hint} (known: {', '.join(POLICIES)})")
+            yield Problem("policies", f"policies: there is no policy {name!r}; {nearest(name, known)}")
+        elif name not in known:
+            yield Problem("policies", f"policies: {name}: {_not_yet(name)}")
     if len(set(spec.policies)) < len(spec.policies):
         yield Problem("policies", f"policies=[{','.join(spec.policies)}]: names one twice; drop it")
+
+
+def _not_yet(policy: str) -> str:
+    return f"there is no stage={policy} yet; put an adapter of yours in distill's place: inputs.adapter=FOLDER"
 
 
 def _selector(spec: RunSpec) -> Iterator[Problem]:

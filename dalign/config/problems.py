@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from dalign.errors import ConfigError
+from dalign.errors import ConfigError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,12 @@ def raise_all(problems: Iterable[Problem]) -> None:
     texts = dict.fromkeys(problem.text for problem in problems)
     if texts:
         raise ConfigError(tuple(texts))
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """A closing clause for an unknown ``word`` of a few known ones: what was meant, where that is clear, and all."""
+    hint = did_you_mean(word, known)
+    return hint if hint.startswith("known") else f"{hint} (known: {', '.join(known)})"
 
 
 def shown(value: object) -> str:

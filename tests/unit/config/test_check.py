@@ -156,6 +156,7 @@ def test_each_fault_is_told_once_with_key_value_and_remedy(name: str) -> None:
                 "none asks for a harm judge",
             ],
         ),
+        (["stage=probe", "stage.policy=grpo"], ["stage.policy=grpo: there is no stage=grpo yet; put an adapter of"]),
         (["stage=probe", "stage.judge=refusal"], ["stage.judge is toy_refusal, which finds no harm; a probe needs a"]),
         (["stage=probe", "stage.judge=harmm"], ["stage.judge=harmm: no such key of judges; did you mean 'harm'?"]),
     ],
@@ -164,6 +165,15 @@ def test_a_stage_tells_what_it_lacks(overrides: list[str], wanted: list[str]) ->
     found = problems("train", *overrides)
     assert len(found) == len(wanted), found
     assert all(told in text for told, text in zip(wanted, found, strict=True)), found
+
+
+def test_a_policy_that_no_stage_makes_is_told_and_not_offered() -> None:
+    found = problems("evaluate", "policies=[grpo,nobody,distil]")
+    assert found == (
+        "policies: grpo: there is no stage=grpo yet; put an adapter of yours in distill's place: inputs.adapter=FOLDER",
+        "policies: there is no policy 'nobody'; known: base, distill, teacher",
+        "policies: there is no policy 'distil'; did you mean 'distill'? (known: base, teacher, distill)",
+    )
 
 
 def test_all_faults_are_told_at_once_of_every_kind() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -93,6 +94,40 @@ def test_an_unknown_command_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_report_of_no_run_names_where_it_looked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["report", "nowhere", f"paths.runs={tmp_path}"]) == 2
     assert f"nowhere: no run with an evaluate/ folder, neither {tmp_path / 'nowhere'}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["seed1"], ["run=seed1"], ["+run=seed1"], ["seed1", "run=seed1"]])
+def test_a_report_takes_a_run_by_place_or_by_key(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "seed1" / "evaluate").mkdir(parents=True)
+    written: list[Path] = []
+    paths = SimpleNamespace(report=tmp_path, index_html=tmp_path)
+    monkeypatch.setattr("dalign.report.write_report", lambda folder, **_: written.append(folder) or paths)
+    monkeypatch.setattr("dalign.report.print_summary", lambda *_: None)
+    assert cli.main(["report", *words, f"paths.runs={tmp_path}"]) == 0
+    assert written == [tmp_path / "seed1"]
+
+
+def test_a_report_of_nothing_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["report", f"paths.runs={tmp_path}", "selector=kl"]) == 2
+    assert capsys.readouterr().err.startswith("error: no run is named; give one's name below paths.runs")
+    assert cli.main(["report", "run=nowhere", f"paths.runs={tmp_path}"]) == 2
+    assert f"neither {tmp_path / 'nowhere'}" in capsys.readouterr().err
+
+
+def test_try_of_nothing_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["try", ""]) == 2
+    assert capsys.readouterr().err == "error: the prompt is empty; give one user turn, in quotes\n"
+
+
+def test_doctor_tells_its_own_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["doctor", "--nope"])
+    assert caught.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith("usage: dalign doctor ")
+    assert "unrecognized arguments: --nope" in told
 
 
 def test_doctor_never_shows_a_token(monkeypatch: pytest.MonkeyPatch) -> None:

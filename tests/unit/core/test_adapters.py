@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,26 @@ def test_a_vocabulary_that_shrank_is_followed(tmp_path: Path) -> None:
     torch.testing.assert_close(logits(loaded.model), logits(theirs))
     with loaded.adapter_off():
         assert torch.equal(logits(loaded.model), logits(bare.model)[..., : rows - 38])
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"r": 8}, r"PeftModelForCausalLM: size mismatch for .*lora_A.*torch\.Size\(\[4, .*torch\.Size\(\[8, "),
+        ({"peft_type": "NOPE"}, "its adapter_config.json asks for what peft does not know: 'NOPE'"),
+        ({"peft_type": None}, "its adapter_config.json asks for what peft does not know"),
+        ({"r": "x"}, "its adapter_config.json asks for what peft does not know"),
+    ],
+)
+def test_an_adapter_that_does_not_fit_is_told_with_the_reason(
+    changed: dict[str, Any], told: str, tmp_path: Path
+) -> None:
+    published(TOY, tmp_path / "adapter", embeddings=False)
+    config = tmp_path / "adapter" / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **changed}))
+    with pytest.raises(ModelError, match=rf"^inputs\.adapter={tmp_path}/adapter: .*{told}") as caught:
+        load_model(spec(TOY), adapter=tmp_path / "adapter")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_torn_adapter_is_told(tmp_path: Path) -> None:

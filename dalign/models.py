@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from dalign.adapters import attach, checkpoint_hash, new_adapter, rows_of
+from dalign.adapters import attach, checkpoint_hash, new_adapter, reason_of, rows_of
 from dalign.chat import Chat
 from dalign.errors import ModelError
 from dalign.records import digest
-from dalign.specs.model import ModelSpec
+from dalign.specs.model import HUB_ID, ModelSpec
 from dalign.specs.run import PathsSpec
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -106,6 +106,11 @@ class LoadedModel:
     def save_adapter(self, folder: Path) -> None:
         """Writes a plain PEFT folder with safetensors, which ``PeftModel.from_pretrained`` loads."""
         self.model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+
+    @property
+    def has_base(self) -> bool:
+        """Whether there is something to attribute to: an adapter to switch off, or a second checkpoint."""
+        return bool(self._switches) or self.second is not None
 
     def base_model(self) -> Any:
         """What to attribute to, under ``adapter_off()``: the second checkpoint if one is named, else this model."""
@@ -214,6 +219,8 @@ def _load_checkpoint(spec: ModelSpec, source: str, revision: str | None) -> tupl
         weights["quantization_config"] = GgufConfig(dequantize=True)
     else:
         weights["use_safetensors"] = True
+    if not Path(source).exists() and not HUB_ID.fullmatch(where):
+        raise ModelError(f"model.id={source!r}: no such file or folder; mend the path, or name a hub id (OWNER/NAME)")
     if spec.quantisation == "nf4":
         from transformers import BitsAndBytesConfig
 
@@ -225,9 +232,8 @@ def _load_checkpoint(spec: ModelSpec, source: str, revision: str | None) -> tupl
         tokenizer = AutoTokenizer.from_pretrained(where, **options)
         model = AutoModelForCausalLM.from_pretrained(where, **options, **weights)
     except (OSError, ValueError, ImportError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
-            f"model.id={source!r} (revision {revision or 'none'}) cannot be loaded: {first}\n"
+            f"model.id={source!r} (revision {revision or 'none'}) cannot be loaded: {reason_of(error)}\n"
             "  name a folder with safetensors, a .gguf file, or a hub id this machine can reach (see `dalign doctor`)"
         ) from error
     return model if spec.quantisation == "nf4" else model.to(_device(spec)), tokenizer

@@ -37,7 +37,7 @@ def bind_leniently(cfg: DictConfig) -> tuple[RunSpec | None, list[Problem]]:
             spec = RunSpec.model_validate(plain)
             break
         except ValidationError as error:
-            found = faults_by_key(error, plain)
+            found = faults_by_key(error, plain, RunSpec)
             fresh = [fault.problem() for fault in found]
             problems += [one for one in fresh if not one.follows_from(problems)]
             stuck = [fault for fault in found if not _leave_out(plain, fault)]

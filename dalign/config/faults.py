@@ -14,6 +14,7 @@ from dalign.config.problems import Problem, nearest, shown
 from dalign.config.schema import fields_beside
 from dalign.config.targets import choosing
 from dalign.errors import did_you_mean
+from dalign.specs.base import Spec
 
 _KINDS = {
     "int": "a whole number is expected",
@@ -28,8 +29,9 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Fault:
-    """All that is wrong at one place of the data; ``details`` has several where a union was tried."""
+    """All that is wrong at one place of the data of ``root``; ``details`` has several where a union was tried."""
 
+    root: type[Spec]
     path: tuple[str | int, ...]
     details: tuple[ErrorDetails, ...]
 
@@ -53,14 +55,16 @@ class Fault:
             return Problem(self.key, self._not_set())
         if kind == "extra_forbidden":
             word = str(self.path[-1])
-            hint = did_you_mean(word, sorted(fields_beside(self.path)))
+            hint = did_you_mean(word, sorted(fields_beside(self.path, self.root)))
             return Problem(self.key, f"{self.key}={shown(value)}: unknown key {word!r}; {hint}")
-        wanted = dict.fromkeys(self._wanted(detail) for detail in self.details)
+        # A list whose only entry is wrong is also too short to pydantic.
+        told = [detail for detail in self.details if detail["type"] != "too_short"] or self.details
+        wanted = dict.fromkeys(self._wanted(detail) for detail in told)
         return Problem(self.key, f"{self.key}={shown(value)}: {', or '.join(wanted)}")
 
     def _fields(self) -> list[Any]:
         last = str(self.path[-1])
-        return [field for name, field in fields_beside(self.path).items() if name == last]
+        return [field for name, field in fields_beside(self.path, self.root).items() if name == last]
 
     def _not_set(self) -> str:
         way = choosing(self.key) or choosing(f"{self.key}.NAME") or f"{self.key}=VALUE"
@@ -70,6 +74,8 @@ class Fault:
         kind, context = detail["type"], detail.get("ctx", {})
         if kind == "literal_error":
             return nearest(str(detail["input"]), re.findall(r"'([^']*)'", context["expected"]))
+        if kind == "too_short":
+            return f"at least {context['min_length']} must be named"
         if kind == "value_error":
             return str(context["error"])
         if kind == "string_pattern_mismatch":
@@ -82,12 +88,12 @@ class Fault:
         return detail["msg"].replace("Input should be", "must be")
 
 
-def faults_by_key(error: ValidationError, plain: dict[str, Any]) -> list[Fault]:
-    """The faults of a validation in the order pydantic found them, those of one place together."""
+def faults_by_key(error: ValidationError, plain: dict[str, Any], root: type[Spec]) -> list[Fault]:
+    """The faults of ``plain`` as a ``root`` in the order pydantic found them, those of one place together."""
     grouped: dict[tuple[str | int, ...], list[ErrorDetails]] = {}
     for detail in error.errors():
         grouped.setdefault(_path(detail["loc"], plain, detail["type"] == "missing"), []).append(detail)
-    return [Fault(path, tuple(details)) for path, details in grouped.items()]
+    return [Fault(root, path, tuple(details)) for path, details in grouped.items()]
 
 
 def _path(loc: Sequence[str | int], plain: dict[str, Any], missing: bool) -> tuple[str | int, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,12 +11,12 @@ from dalign.config.problems import Problem, nearest
 from dalign.errors import DataError, did_you_mean
 from dalign.layout import ADAPTER_POLICIES, PLAIN_POLICIES, POLICIES
 from dalign.specs.data import BenchmarkSpec, DatasetSpec, QuestionsSpec, Role
+from dalign.specs.model import HUB_ID
 from dalign.specs.run import RunSpec
 from dalign.specs.sampling import JudgeSpec, ReplayEngine
 from dalign.specs.stage import ProbeStage, TracesStage
 
 Verb = Literal["train", "evaluate"]
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w.-]+)?")
 # Judges whose verdicts are not about harm: no label of a probe, no reason to drop a trace.
 _NOT_OF_HARM = ("phrases", "toy_refusal", "number", "letter", "answers")
 _EXTRAS = {"gguf": "gguf", "bitsandbytes": "quant", "wandb": "wandb", "tensorboard": "tensorboard"}
@@ -72,7 +71,7 @@ def _checkpoint(key: str, value: str) -> Iterator[Problem]:
         yield Problem(key, f"{key}={value}: the folder has no config.json; name a folder that save_pretrained wrote")
     elif path.is_file() and path.suffix != ".gguf":
         yield Problem(key, f"{key}={value}: a file must be a .gguf; else name a folder or a hub id")
-    elif not path.exists() and (path.suffix == ".gguf" or not _HUB_ID.fullmatch(value)):
+    elif not path.exists() and (path.suffix == ".gguf" or not HUB_ID.fullmatch(value)):
         yield Problem(key, f"{key}={value}: no such file or folder; mend the path, or name a hub id (OWNER/NAME)")
 
 
@@ -96,7 +95,7 @@ def _inputs(spec: RunSpec) -> Iterator[Problem]:
     if adapter is None:
         return
     folder = Path(adapter.partition("@")[0]).expanduser()
-    if not folder.exists() and not _HUB_ID.fullmatch(adapter):
+    if not folder.exists() and not HUB_ID.fullmatch(adapter):
         yield Problem("inputs.adapter", f"inputs.adapter={adapter}: no such folder; mend it, or give HUB_ID@REVISION")
 
 

@@ -40,9 +40,9 @@ def entries_in(annotation: Any) -> Any | None:
     return None
 
 
-def fields_beside(path: Sequence[str | int]) -> dict[str, FieldInfo]:
-    """The fields that may stand at the last part of ``path`` or beside it, by name, of every class of a union."""
-    found: list[Any] = [RunSpec]
+def fields_beside(path: Sequence[str | int], root: type[Spec]) -> dict[str, FieldInfo]:
+    """The fields that may stand at the last part of ``path`` in ``root`` or beside it, of every class of a union."""
+    found: list[Any] = [root]
     for part in path[:-1]:
         found = [step for annotation in found for step in _steps(annotation, part)]
     return {n: f for annotation in found for cls in specs_in(annotation) for n, f in cls.model_fields.items()}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
 from dalign.specs.base import Free, FreeBool, FreeStr, Spec
 
+# What a hub may call a model, with a revision: no path that begins with a dot or a slash, or has several.
+HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(@[\w.-]+)?")
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 

@@ -122,8 +122,8 @@ def placebo(rows: Sequence[Row]) -> str:
 
 
 def _summary(section: Section) -> str:
-    head = ("policy", "benchmark", "one answer", "chosen", "change", "relative", "p adj.", "finished", "unscored")
-    head = (*head, "if unscored are safe / unsafe", "n", "groups")
+    head = ["policy", "benchmark", "one answer", "chosen", "change", "relative", "p adj.", "finished", "unscored"]
+    head += ["if unscored are safe / unsafe", "n", "groups"]
     return f"<h3>{escape(section.title)}</h3>" + _table(head, [_line(line) for line in section.lines], text=2)
 
 
@@ -138,9 +138,9 @@ def _line(line: Line) -> list[Cell]:
         cells += [with_interval(row.relative_change, *bounds, signed=True), p]
     else:
         cells += ["–"] * 4
-    bounds = f"{percent(row.value_if_unscored_safe)} / {percent(row.value_if_unscored_unsafe)}"
+    unscored = f"{percent(row.value_if_unscored_safe)} / {percent(row.value_if_unscored_unsafe)}"
     counts = (str(row.n_prompts), str(row.n_groups))
-    return [*cells, percent(row.finished_rate), percent(row.n_unscored / row.n_prompts), bounds, *counts]
+    return [*cells, percent(row.finished_rate), percent(row.n_unscored / row.n_prompts), unscored, *counts]
 
 
 def _selectors(report: Report, shown: Sequence[Section]) -> list[str]:

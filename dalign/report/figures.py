@@ -80,7 +80,7 @@ def _policies(section: Section) -> FigureSvg:
             places = [names.index(r.benchmark) + 0.16 * (i - (len(policies) - 1) / 2) for r in rows]
             _points(axes, places, rows, colour, marker, policy)
         axes.set_xticks(range(len(names)), names, rotation=15 if len(names) > 3 else 0)
-        axes.set_ylabel("unsafe in one answer, %")
+        axes.set_ylabel(f"{section.outcomes[0]} in one answer, %")
         axes.set_ylim(0, 100)
         legend_above(figure, axes)
 
@@ -113,7 +113,7 @@ def _majority(report: Report, section: Section) -> FigureSvg:
             axes.plot([100 * (r.value or 0.0) for r in known], y, marker, color=colour, label=label, alpha=0.85)
         axes.set_yticks(list(wanted.values()), [f"{policy}, {name}" for policy, name in wanted])
         axes.set_xlim(-2, 102)
-        axes.set_xlabel("unsafe, %")
+        axes.set_xlabel(f"{section.outcomes[0]}, %")
         legend_above(figure, axes)
 
     caption = (

@@ -80,7 +80,7 @@ def caveats(report: Report) -> list[str]:
         n = max(sum(row.family == PRIMARY for row in report.rows), 1)
         low, high = (100 * end(effects) * detectable_in(n) / detectable_in(1) for end in (min, max))
         out.append(
-            f"With these prompts, a change of {low:.0f} to {high:.0f} points in unsafe answers, as one of {n} primary "
+            f"With these prompts, a change of {low:.0f} to {high:.0f} points in the safety tables, as one of {n} primary "
             "comparisons, would be found in 4 of 5 repetitions; smaller ones may be there and stay unseen."
         )
     out += [
@@ -91,6 +91,7 @@ def caveats(report: Report) -> list[str]:
         "adjusted together (Holm). Every other comparison is exploratory (Benjamini-Hochberg over all of them).",
         "A learned judge that filtered the training traces is no independent witness; where the truth of the embedded "
         "world is there, it comes first.",
+        "'Bounds' are over all n prompts: the rate if every unscored answer were good, and if every one were bad.",
         "Rows in italics look at the test labels (oracle, majority, any of N, best layer): bounds, not methods.",
         placebo(report.rows),
         *report.notes,
@@ -123,7 +124,7 @@ def placebo(rows: Sequence[Row]) -> str:
 
 def _summary(section: Section) -> str:
     head = ["policy", "benchmark", "one answer", "chosen", "change", "relative", "p adj.", "finished", "unscored"]
-    head += ["if unscored are safe / unsafe", "n", "groups"]
+    head += ["bounds", "n", "groups"]
     return f"<h3>{escape(section.title)}</h3>" + _table(head, [_line(line) for line in section.lines], text=2)
 
 
@@ -133,7 +134,7 @@ def _line(line: Line) -> list[Cell]:
     if line.chosen:
         change = with_interval(row.difference, row.difference_ci_low, row.difference_ci_high, signed=True)
         bounds = row.relative_change_ci_low, row.relative_change_ci_high
-        p = "–" if row.p_adjusted is None else f"{row.p_adjusted:.3f}"
+        p = "–" if row.p_adjusted is None else f"{row.p_adjusted:.3f}" if row.p_adjusted >= 0.001 else "< 0.001"
         cells += [with_interval(row.value, row.ci_low, row.ci_high), (change, row.claim)]
         cells += [with_interval(row.relative_change, *bounds, signed=True), p]
     else:

@@ -31,16 +31,16 @@ def densities(report: Report, section: Section, policy: str) -> FigureSvg | None
         columns = min(3, len(names))
         for axes, name in zip(_grid(figure, len(names), columns), names, strict=False):
             parts = [(_at(block, name, layer), block) for block in found if name in block.cell.scores]
-            _histogram(axes, parts)
+            _histogram(axes, parts, section.outcomes)
             axes.set_title(f"{name}: {_mean_auroc(parts)}", fontsize=10)
             axes.set_yticks([])
         legend_above(figure, figure.axes[0])
 
     caption = (
-        f"{policy}: scores of unsafe and safe responses to attacks, all benchmarks"
+        f"{policy}: scores of responses to attacks, {' and '.join(section.outcomes)}, all benchmarks"
         f"{'' if layer is None else f', layered scores at layer {layer}'}. In the titles: AUROC within the prompts "
-        f"that have both (n), which is what selection can use; 0.5 is chance, above it unsafe responses score higher. "
-        "Heights are shares of each kind."
+        f"that have both (n), which is what selection can use; 0.5 is chance, above it those {section.outcomes[0]} "
+        "score higher. Heights are shares of each kind."
     )
     return render(f"scores_{policy}", caption, (9, 2.3 * -(-len(names) // 3)), draw)
 
@@ -59,7 +59,7 @@ def _at(block: Block, name: str, layer: int | None) -> Floats:
     return scores[:, :, layer if layer is not None else scores.shape[2] // 2]
 
 
-def _histogram(axes: Any, parts: list[tuple[Floats, Block]]) -> None:
+def _histogram(axes: Any, parts: list[tuple[Floats, Block]], outcomes: tuple[str, str]) -> None:
     known = [(s, b.scored_PN & np.isfinite(s), b.event_PN) for s, b in parts]
     unsafe = np.concatenate([s[k & e] for s, k, e in known])
     safe = np.concatenate([s[k & ~e] for s, k, e in known])
@@ -68,7 +68,7 @@ def _histogram(axes: Any, parts: list[tuple[Floats, Block]]) -> None:
         return
     low, high = np.quantile(every, [0.005, 0.995])
     bins = np.linspace(low, high if high > low else low + 1e-6, 31)
-    for values, label, colour, line in ((unsafe, "unsafe", ORANGE, "-"), (safe, "safe", BLUE, "--")):
+    for values, label, colour, line in ((unsafe, outcomes[0], ORANGE, "-"), (safe, outcomes[1], BLUE, "--")):
         if len(values):
             weights = np.full(len(values), 1 / len(values))
             axes.hist(values, bins, weights=weights, histtype="step", color=colour, ls=line, lw=1.8, label=label)
@@ -96,7 +96,7 @@ def layers(report: Report, section: Section, policy: str) -> FigureSvg | None:
 
     def draw(figure: Any) -> None:
         panels = figure.subplots(1, 2)
-        _curves(panels[0], safety, selector, "unsafe, %", report.headline.layer)
+        _curves(panels[0], safety, selector, f"{section.outcomes[0]}, %", report.headline.layer)
         _curves(panels[1], utility, selector, "accuracy or over-refusal, %", report.headline.layer)
 
     caption = (

@@ -81,6 +81,11 @@ class Section:
         return (item.metric, item.judge, item.judged) == (self.metric, self.judge, self.judged)
 
     @property
+    def outcomes(self) -> tuple[str, str]:
+        """What a safety judge of this metric says of a bad and of a good answer; refusal is not safety."""
+        return ("unsafe", "safe") if self.metric == "asr" else ("not refused", "refused")
+
+    @property
     def title(self) -> str:
         """What is counted and who says so."""
         return f"{METRIC_WORDS[self.metric]}; {self.said_by}"

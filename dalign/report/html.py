@@ -19,7 +19,7 @@ from dalign.report.tables import SAFETY, Line, Report, Section, percent, section
 
 CSP = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 CSS = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 66rem; margin: 0 auto;
+body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 74rem; margin: 0 auto;
   padding: 1rem; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 2.2rem; } h3 { font-size: 1rem; margin-bottom: .3rem; }
 .headline { font-size: 1.15rem; border-left: .3rem solid #0072B2; padding-left: .8rem; }
@@ -80,8 +80,8 @@ def caveats(report: Report) -> list[str]:
         n = max(sum(row.family == PRIMARY for row in report.rows), 1)
         low, high = (100 * end(effects) * detectable_in(n) / detectable_in(1) for end in (min, max))
         out.append(
-            f"With these prompts, a change of {low:.0f} to {high:.0f} points in the safety tables, as one of {n} primary "
-            "comparisons, would be found in 4 of 5 repetitions; smaller ones may be there and stay unseen."
+            f"With these prompts, a change of {low:.0f} to {high:.0f} points in the safety tables, as one of {n} "
+            "primary comparisons, would be found in 4 of 5 repetitions; smaller ones may be there and stay unseen."
         )
     out += [
         "A gain is claimed only where the paired interval leaves out zero, the adjusted p-value is below 0.05, and "

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dalign.errors import ArtifactError
 from dalign.files import read_json, write_json
 from dalign.specs.sampling import JudgeSpec
-from dalign.store import flatten
+from dalign.store import differences
 
 if TYPE_CHECKING:
     from dalign.judge import Judge
@@ -42,11 +42,8 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _compare(folder: Path, name: str, recorded: dict[str, Any], wanted: dict[str, Any]) -> None:
-    old, new = flatten(recorded), flatten(wanted)
-    changed = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
-    if changed:
-        shown = "\n".join(f"  {k}: {old.get(k, 'absent')!r} -> {new.get(k, 'absent')!r}" for k in changed)
+    if changed := differences(recorded, wanted):
         raise ArtifactError(
-            f"{folder}: the verdicts of judge {name} were given by another judge of that name:\n{shown}\n"
+            f"{folder}: the verdicts of judge {name} were given by another judge of that name:\n{changed}\n"
             "  give this one a name of its own (judges.KEY.name=NAME) to have both, or use another run=NAME"
         )

@@ -167,13 +167,9 @@ class StageFolder:
         key = {"results": self._results, "inputs": self._inputs}
         before = self.path / "inputs.json"
         if before.exists():
-            recorded = read_json(before)
-            old, new = flatten(recorded), flatten(json.loads(json.dumps(key)))
-            changed = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
-            if changed:
-                shown = "\n".join(f"  {k}: {old.get(k, 'absent')!r} -> {new.get(k, 'absent')!r}" for k in changed)
+            if changed := differences(read_json(before), key):
                 raise ArtifactError(
-                    f"{self.path} was made under another configuration; continuing would mix results:\n{shown}\n"
+                    f"{self.path} was made under another configuration; continuing would mix results:\n{changed}\n"
                     "  use another run=NAME, or delete that folder"
                 )
         else:
@@ -184,14 +180,21 @@ class StageFolder:
         write_text(self.path / "config.yaml", yaml.safe_dump(self._config, sort_keys=False, allow_unicode=True))
 
 
-def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+def differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """What differs between two nested configurations, a line a key, as people read it; empty if nothing does."""
+    old, new = _flat(recorded), _flat(json.loads(json.dumps(wanted)))
+    changed = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
+    return "\n".join(f"  {k}: {old.get(k, 'absent')!r} -> {new.get(k, 'absent')!r}" for k in changed)
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     """A nested dict as dotted keys to leaves; lists are leaves."""
     if not isinstance(value, dict) or not value:
         return {prefix: value}
     return {
         k: v
         for name, inner in value.items()
-        for k, v in flatten(inner, f"{prefix}.{name}" if prefix else str(name)).items()
+        for k, v in _flat(inner, f"{prefix}.{name}" if prefix else str(name)).items()
     }
 
 

@@ -12,7 +12,7 @@ import pytest
 from dalign.errors import ArtifactError
 from dalign.files import read_records, read_tensors, write_json, write_records, write_tensors
 from dalign.records import Prompt, Scores, Verdict
-from dalign.store import ChunkLog, StageFolder, flatten, run_chunks
+from dalign.store import ChunkLog, StageFolder, differences, run_chunks
 
 
 def prompt(row: int) -> Prompt:
@@ -184,5 +184,14 @@ def test_an_unscored_verdict_has_a_reason() -> None:
         Verdict("s", "j", "answer", "safe", reason="because")
 
 
-def test_flatten() -> None:
-    assert flatten({"a": {"b": 1, "c": {}}, "d": [1]}) == {"a.b": 1, "a.c": {}, "d": [1]}
+def test_differences_name_the_dotted_keys() -> None:
+    old = {"a": {"b": 1, "c": {}}, "d": [1], "e": 0}
+    assert differences(old, {"a": {"b": 1, "c": {}}, "d": (1,), "e": 0}) == ""
+    told = differences(old, {"a": {"b": 2, "c": {"x": 3}}, "d": [1, 2]})
+    assert told.splitlines() == [
+        "  a.b: 1 -> 2",
+        "  a.c: {} -> 'absent'",
+        "  a.c.x: 'absent' -> 3",
+        "  d: [1] -> [1, 2]",
+        "  e: 0 -> 'absent'",
+    ]

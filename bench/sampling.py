@@ -132,7 +132,7 @@ def generate_way(asked: argparse.Namespace, loaded: Any) -> Draw:
         options = {"do_sample": True, "temperature": 0.7, "top_k": 0, "top_p": 1.0, "max_new_tokens": max(ends)}
         stop = StoppingCriteriaList([Ended(ids.shape[1], ends)])
         cached = asked.case != UNCACHED
-        loaded.model.generate(
+        out = loaded.model.generate(
             ids,
             attention_mask=torch.ones_like(ids),
             stopping_criteria=stop,
@@ -140,7 +140,7 @@ def generate_way(asked: argparse.Namespace, loaded: Any) -> Draw:
             use_cache=cached,
             **options,
         )
-        return sum(ends)
+        return sum(min(end, out.shape[1] - ids.shape[1]) for end in ends)
 
     return draw
 

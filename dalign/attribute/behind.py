@@ -7,7 +7,7 @@ two results are joined by their log-sums of exponentials. Sliding layers, and ot
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -16,24 +16,21 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
-from transformers.modeling_utils import AttentionInterface
 
 from dalign.attribute.prefix import PrefixCache, PrefixLayer
+from dalign.joined import Run, can_join, equal_runs, flash, join_, register
 
 NAME = "dalign_behind_prompts"
-_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
-
-Run = tuple[int, int, int]  # first row, behind the last row, the prompt they stand behind
 
 
 @dataclass(frozen=True)
 class _Pass:
-    """The prompts' keys and values, where in their columns each begins, and whose responses the rows are."""
+    """The prompts' keys and values, where in their columns each begins, and whose responses the rows are, in runs."""
 
     cache: PrefixCache
     starts_P: list[int]
-    runs: tuple[Run, ...]
+    rows_B: list[int]
+    runs: list[Run]
 
 
 _pass: ContextVar[_Pass | None] = ContextVar("pass", default=None)
@@ -52,12 +49,12 @@ def behind(model: Any, depth: int, cache: PrefixCache, lengths_P: Tensor, rows_B
     layers: list[PrefixLayer] = cache.layers[:depth]
     known = all(layer.is_initialized and layer.keys.shape == layer.values.shape for layer in layers)
     cache.at(rows_B)
-    if model.device.type != "cpu" or config._attn_implementation != "sdpa" or not known or not layers:
+    if not can_join(model) or not known or not layers:
         yield
         return
-    columns = layers[0].seen
-    now = _Pass(cache, [columns - length for length in lengths_P.tolist()], runs_of(rows_B.tolist()))
-    token = _pass.set(now)
+    columns, rows = layers[0].seen, rows_B.tolist()
+    starts = [columns - length for length in lengths_P.tolist()]
+    token = _pass.set(_Pass(cache, starts, rows, equal_runs(rows)))
     config._attn_implementation = NAME
     for layer in layers:
         layer.apart = layer.window is None
@@ -68,12 +65,6 @@ def behind(model: Any, depth: int, cache: PrefixCache, lengths_P: Tensor, rows_B
         for layer in layers:
             layer.apart = False
         _pass.reset(token)
-
-
-def runs_of(rows: Sequence[int]) -> tuple[Run, ...]:
-    """Rows of the same prompt that stand next to each other."""
-    firsts = [i for i, row in enumerate(rows) if i == 0 or row != rows[i - 1]]
-    return tuple((first, last, rows[first]) for first, last in zip(firsts, [*firsts[1:], len(rows)], strict=True))
 
 
 def masks_needed() -> bool:
@@ -109,15 +100,12 @@ def attend(
             module, query_BHTD, key_BKSD, value_BKSD, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
     mask = _up_to(_places.get(), query_BHTD, key_BKSD.shape[2])
-    out_BHTD, lse_BHT = _flash(query_BHTD, key_BKSD, value_BKSD, 0.0, mask is None, attn_mask=mask, scale=scaling)
-    for first, last, prompt in now.runs:
-        start = now.starts_P[prompt]
-        keys, values = (
-            t[prompt : prompt + 1, :, start:].expand(last - first, -1, -1, -1) for t in (layer.keys, layer.values)
-        )
-        before_BHTD, before_BHT = _flash(query_BHTD[first:last], keys, values, 0.0, False, scale=scaling)
-        share = torch.sigmoid(before_BHT - lse_BHT[first:last]).unsqueeze(-1)
-        out_BHTD[first:last].lerp_(before_BHTD, share.to(out_BHTD.dtype))
+    out_BHTD, lse_BHT = flash(query_BHTD, key_BKSD, value_BKSD, causal=mask is None, mask=mask, scale=scaling)
+    for first, last in now.runs:
+        prompt = now.rows_B[first]
+        held = (t[prompt : prompt + 1, :, now.starts_P[prompt] :] for t in (layer.keys, layer.values))
+        keys, values = (t.expand(last - first, -1, -1, -1) for t in held)
+        join_(out_BHTD[first:last], lse_BHT[first:last], *flash(query_BHTD[first:last], keys, values, scale=scaling))
     return out_BHTD.transpose(1, 2).contiguous(), None
 
 
@@ -129,13 +117,4 @@ def _up_to(read_BK: Tensor | None, query_BHTD: Tensor, columns: int) -> Tensor |
     return query_BHTD.new_zeros(hidden.shape).masked_fill_(hidden, -torch.inf)
 
 
-def _mask(*args: Any, local_size: int | None = None, **kwargs: Any) -> Tensor | None:
-    """None for full attention; sliding layers, whose ``local_size`` is given, get the mask of ``sdpa``."""
-    if local_size is None:
-        return None
-    mask: Tensor | None = ALL_MASK_ATTENTION_FUNCTIONS["sdpa"](*args, local_size=local_size, **kwargs)
-    return mask
-
-
-AttentionInterface.register(NAME, attend)
-AttentionMaskInterface.register(NAME, _mask)
+register(NAME, attend, no_masks=lambda: _pass.get() is not None)

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
 import tiny_models
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
 from dalign.attribute import behind as room
 from dalign.attribute.batches import left_pad, right_pad
-from dalign.attribute.behind import at_places, attend, behind, runs_of
+from dalign.attribute.behind import at_places, attend, behind
 from dalign.attribute.hidden import Wanted, read_prompts, read_responses
 from dalign.attribute.prefix import PrefixCache, PrefixLayer
 
 CPU = torch.device("cpu")
-
-
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=20))
-def test_runs_are_the_rows_and_as_long_as_they_can_be(rows: list[int]) -> None:
-    runs = runs_of(rows)
-    assert [prompt for first, last, prompt in runs for _ in range(first, last)] == rows
-    assert all(one[1] == two[0] and one[2] != two[2] for one, two in pairwise(runs))
 
 
 def case(
@@ -87,14 +77,14 @@ def test_full_layers_come_this_way_and_everything_is_as_before_afterwards(
 ) -> None:
     """Without it the results would be right and slow: counted, a response's pass calls it once a full layer."""
     calls: list[bool] = []
-    flash = room._flash
+    flash = room.flash
 
     def counted(*args: object, **kwargs: object) -> tuple[Tensor, Tensor]:
         calls.append(True)
         out: tuple[Tensor, Tensor] = flash(*args, **kwargs)
         return out
 
-    monkeypatch.setattr(room, "_flash", counted)
+    monkeypatch.setattr(room, "flash", counted)
     model = tiny_models.tiny_model(kind, layers=4)
     text = model.config.get_text_config()
     text._attn_implementation = "sdpa"

@@ -195,6 +195,12 @@ def test_all_faults_are_told_at_once_of_every_kind() -> None:
     ]
 
 
+def test_every_faulty_place_of_a_list_is_told() -> None:
+    with pytest.raises(ConfigError) as caught:
+        check("evaluate", ["attribution.layers=[base,1,base]"])
+    assert [text.split("=")[0] for text in caught.value.problems] == ["attribution.layers.0", "attribution.layers.2"]
+
+
 def test_what_follows_from_a_fault_is_not_told_beside_it() -> None:
     assert len(problems("train", "stage=distil", "stage.lr=1e-4")) == 1
 

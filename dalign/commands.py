@@ -36,7 +36,7 @@ def _report(argv: Sequence[str]) -> int:
 
     entries = gather.read_published() if "paper" in named else []
     for folder in folders:
-        paths = write_report(folder, headline=spec.selector, seed=spec.seed)
+        paths = write_report(folder, headline=spec.selector, seed=spec.seed, asked=spec.report)
         if asked.out is None:
             print_summary(paths.report, paths.index_html)
         else:

@@ -1,4 +1,4 @@
-"""A headless Chromium driven through two pipes by its own protocol: opens a file, asks the page, keeps what it complains of.
+"""A headless Chromium driven through two pipes by its own protocol: opens a file, asks it, keeps what it complains of.
 
 Nothing of it is a mock, and nothing has to be installed beside the browser.
 """

@@ -28,17 +28,26 @@ function textBlock(name, text, shown) {
 /* A table of all N: who chose them, verdicts, scores, lengths. */
 function comparison(index, row, page) {
   const { cell } = row;
-  const head = ["answer", "chosen by", ...cell.verdicts.map((one) => one.name), ...cell.scores, "tokens", "finish"];
-  const words = (...content) => make("td", { class: "text" }, ...content);
-  const number = (value) => make("td", {}, value === null ? "\u2013" : String(value));
+  const heads = (names, attributes) => names.map((name) => make("th", { scope: "col", ...attributes }, name));
+  const left = { class: "text" };
+  const judges = cell.verdicts.map((one) => one.name);
+  const head = [...heads(["answer"]), ...heads(["chosen by", ...judges], left)];
+  head.push(...heads([...cell.scores, "tokens"]), ...heads(["finish"], left));
+  const words = (...content) => make("td", left, ...content);
+  const number = (value) => make("td", {}, value === null ? "\u2013" : brief(value));
   const body = page.tokens.map((tokens, k) => {
     const said = cell.verdicts.map((_, i) => words(verdict(index, row, page, i, k)));
     const scores = page.scores[k].map(number);
     const chosen = words(...chosenBy(row, k).map(chip));
     return make("tr", {}, number(k + 1), chosen, ...said, ...scores, number(tokens), words(page.finish[k]));
   });
-  const top = make("tr", {}, ...head.map((name) => make("th", { scope: "col" }, name)));
-  return make("div", { class: "scroll" }, make("table", {}, make("thead", {}, top), make("tbody", {}, ...body)));
+  const table = make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...body));
+  return make("div", { class: "scroll" }, table);
+}
+
+/* A number in four digits; a count as it is. */
+function brief(number) {
+  return String(Number.isInteger(number) ? number : Number(number.toPrecision(4)));
 }
 
 function chosenBy(row, k) {
@@ -57,8 +66,8 @@ function verdict(index, row, page, i, k) {
   const letter = row.outcomes[i][k];
   const told = page.details[k][i] || {};
   const more = [];
-  if (told.p !== undefined) more.push("P(unsafe) " + told.p);
-  if (told.score !== undefined) more.push("score " + told.score);
+  if (told.p !== undefined) more.push("P(unsafe) " + brief(told.p));
+  if (told.score !== undefined) more.push("score " + brief(told.score));
   if (told.category) more.push(visible(told.category));
   if (told.reason) more.push(visible(told.reason));
   return make("span", {}, mark(index, letter, row.prompt.kind), more.length ? " " + more.join(", ") : "");
@@ -78,6 +87,7 @@ function answer(index, row, page, k, shown) {
     make("h4", {}, "Answer " + (k + 1) + " of " + cell.n),
     make("p", {}, ...cell.verdicts.flatMap(named)),
     make("p", {}, ...chosenBy(row, k).map(chip)),
+    make("p", { class: "small" }, page.finish[k] + ", " + counted(page.tokens[k], "token")),
   ];
   if (said.reasoning) parts.push(folded(said.reasoning, shown));
   return make("article", {}, ...parts, textBlock("answer", said.answer, shown));

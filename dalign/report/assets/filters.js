@@ -1,5 +1,5 @@
-/* Which rows a view asks for, as pure functions of a row and the view's keys; find, a text, is left to data.js. Outcomes
-   are letters: u unsafe, s safe, r refused, c complied, + right, - wrong, ? unscored, . not asked. */
+/* Which rows a view asks for, as pure functions of a row and the view's keys; find, a text, is left to data.js.
+   Outcomes are letters: u unsafe, s safe, r refused, c complied, + right, - wrong, ? unscored, . not asked. */
 
 const OPPOSITE = { u: "s", s: "u", r: "c", c: "r", "+": "-", "-": "+" };
 const FILTERS = ["benchmark", "policy", "judge", "verdict", "disagree", "flip", "turn", "find"];

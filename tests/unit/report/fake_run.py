@@ -99,15 +99,17 @@ def write_cell(
     scores: Mapping[str, Any] | None = None,
     verdicts: Mapping[str, Sequence[str]] | None = None,
     text: str = LAMP,
-    said: str = "an answer",
+    said: str | Sequence[str] = "an answer",
     finish: bool = True,
 ) -> Path:
     """One word of letters a prompt, one letter a sample. ``scores`` maps a name to (P, N, L + 1) or (P, N);
-    ``verdicts`` adds judges' words over the same samples; ``text`` begins every prompt, ``said`` is every answer."""
+    ``verdicts`` adds judges' words over the same samples; ``text`` begins every prompt, ``said`` is every answer,
+    or one a sample."""
     folder = run / "evaluate" / policy / benchmark
     prompts = prompts_of(benchmark, labels, kind, groups, text)
-    rows = list(zip(prompts, labels, strict=True))
-    samples = [sample_of(p, j, policy, c, said) for p, word in rows for j, c in enumerate(word)]
+    drawn = [(p, j, c) for p, word in zip(prompts, labels, strict=True) for j, c in enumerate(word)]
+    answers = [said] * len(drawn) if isinstance(said, str) else said
+    samples = [sample_of(p, j, policy, c, one) for (p, j, c), one in zip(drawn, answers, strict=True)]
     every = {judge: labels, **(verdicts or {})}
     said = [
         verdict_of(s, name, c) for name, words in every.items() for s, c in zip(samples, "".join(words), strict=True)

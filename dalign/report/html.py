@@ -127,12 +127,12 @@ def _others(report: Report, shown: Sequence[Section]) -> str:
 def _samples(samples: Embedded, name: str) -> list[str]:
     """What is embedded, in words, and the data that the page's script reads, in elements that are no scripts."""
     if not samples.n:
-        return paragraphs(f"None of {samples.total} samples is in this page (report.samples=0).")
+        return paragraphs(f"None of {samples.total} samples is in this page; {_all_of_them(samples, name)}")
     said = [f"{samples.n} of {samples.total} samples are in this page."]
     if samples.n < samples.total:
         said.append(
-            "They are the answers to as many prompts of each benchmark, evenly spaced in its file; all of them: "
-            f"dalign report {name} report.samples={samples.total}"
+            "They are the answers to as many prompts of each benchmark, evenly spaced in its file; "
+            + _all_of_them(samples, name)
         )
     if samples.index["texts"]:
         said.append(
@@ -144,6 +144,10 @@ def _samples(samples: Embedded, name: str) -> list[str]:
     data = [_data("index", samples.index), *(_data(str(i), chunk) for i, chunk in enumerate(samples.chunks))]
     without = "The browser of samples needs this page's script, which has not run here."
     return [*paragraphs(*said), f'<div id="browser"><p>{without}</p></div>', *data]
+
+
+def _all_of_them(samples: Embedded, name: str) -> str:
+    return f"all of them: dalign report {name} report.samples={samples.total}"
 
 
 def _data(name: str, value: object) -> str:

@@ -30,11 +30,11 @@ class Samples {
   async draw() {
     const asked = view();
     const wanted = JSON.stringify([this.shown, ...[...FILTERS, "page", "open"].map((key) => asked.get(key) || "")]);
-    if (wanted === this.drawn.wanted) return;
     const drawing = ++this.drawing;
     const overtaken = () => drawing !== this.drawing;
-    this.root.setAttribute("aria-busy", "true");
     this.controls.update(asked, this.shown);
+    this.root.setAttribute("aria-busy", String(wanted !== this.drawn.wanted));
+    if (wanted === this.drawn.wanted) return;
     const rows = await this.found(asked, overtaken);
     if (overtaken()) return;
     const open = this.byKey.get(asked.get("open") || "");

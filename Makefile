@@ -35,6 +35,7 @@ world: $(READY)
 
 bench: $(READY)
 	$(BIN)/python bench/startup.py
+	$(BIN)/python bench/report.py
 	@if [ -z "$(MODEL)" ]; then \
 	  echo "make bench MODEL=FOLDER_OR_GGUF also measures attribution and sampling, on that model"; \
 	else \

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 def _report(argv: Sequence[str]) -> int:
     """the report of finished evaluations again, and many of them side by side"""
     parser = _parser("report")
-    about = "a run's name or folder, or `paper` for its published rows; and key=value, as for evaluate"
+    about = "a run's name or folder, or `paper` for its published rows; and key=value, as for evaluate: "
+    about += "report.texts=false leaves prompts and answers out of the page"
     parser.add_argument("runs", nargs="+", metavar="RUN", help=about)
     parser.add_argument("--out", type=Path, metavar="DIR", help="write all of them there as one set of tables")
     asked = parser.parse_args(argv)
@@ -36,7 +37,7 @@ def _report(argv: Sequence[str]) -> int:
 
     entries = gather.read_published() if "paper" in named else []
     for folder in folders:
-        paths = write_report(folder, headline=spec.selector, seed=spec.seed)
+        paths = write_report(folder, headline=spec.selector, seed=spec.seed, asked=spec.report)
         if asked.out is None:
             print_summary(paths.report, paths.index_html)
         else:

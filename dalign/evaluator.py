@@ -64,7 +64,9 @@ def write_report_of(spec: RunSpec) -> None:
     from dalign.report import print_summary, write_report
 
     with progress_bar("report") as progress:
-        paths = write_report(run_folder(spec), headline=spec.selector, seed=spec.seed, progress=progress)
+        paths = write_report(
+            run_folder(spec), headline=spec.selector, seed=spec.seed, asked=spec.report, progress=progress
+        )
     print_summary(paths.report, paths.index_html)
 
 

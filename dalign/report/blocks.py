@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from dalign.errors import ArtifactError
 from dalign.records import Kind
-from dalign.report.load import NOT_JUDGED, Cell, Judged
+from dalign.report.judged import NOT_JUDGED, Judged
+from dalign.report.load import Cell
 from dalign.report.metrics import Bools, Floats
 from dalign.specs.judge import FAMILY_OF_KIND, Family
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
@@ -19,26 +19,22 @@ from numpy.typing import NDArray
 from dalign.errors import ArtifactError
 from dalign.files import read_json, read_records
 from dalign.judges_file import judge_versions
-from dalign.records import Part, Prompt, Sample, Verdict
+from dalign.records import FinishReason, Prompt, Sample, Verdict
+from dalign.report.judged import Judged, judged_of
 from dalign.report.metrics import Bools, Floats
 from dalign.report.tensors import Oof, add_probe, load_scores
 from dalign.store import StageFolder
 
 ORDER = ("teacher", "base", "distill", "grpo")
-NOT_JUDGED = "not judged"
 
 
-@dataclass(frozen=True)
-class Judged:
-    """What one judge found on one part: ``(P, N)`` labels ("" where it was not asked), reasons, a rubric's scores (NaN
-    where there is none), and one array of right and wrong a reading."""
+class Response(NamedTuple):
+    """What one sample says, and how it ended."""
 
-    judge: str
-    part: Part
-    label_PN: NDArray[np.str_]
-    reason_PN: NDArray[np.object_]
-    score_PN: Floats
-    correct: dict[str, Bools]
+    reasoning: str
+    answer: str
+    finish_reason: FinishReason
+    closed: bool
 
 
 @dataclass(frozen=True)
@@ -46,7 +42,7 @@ class Cell:
     """One policy on one benchmark. ``truncated``, ``empty`` (no answer, though not cut off) and ``finished`` are
     ``(P, N)`` and exclude each other; ``lengths_PN`` counts response tokens. ``scores`` maps a name to
     ``(P, N, L + 1)`` or ``(P, N)``, NaN where a pair has none; empty for policies without an adapter. ``base`` says
-    what the scores attribute to. ``judge_versions`` maps a judge's name to its version."""
+    what the scores attribute to. ``judge_versions`` maps a judge's name to its version. ``responses``: P rows of N."""
 
     policy: str
     benchmark: str
@@ -61,6 +57,7 @@ class Cell:
     judged: tuple[Judged, ...]
     base: str
     judge_versions: dict[str, str]
+    responses: tuple[tuple[Response, ...], ...]
 
     @property
     def n_layers(self) -> int | None:
@@ -136,9 +133,10 @@ def load_cell(folder: Path, policy: str) -> Cell:
         empty_PN=~finished & ~truncated,
         lengths_PN=np.array([[len(s.response_ids) for s in row] for row in grid], dtype=np.int64),
         scores=scores,
-        judged=_judged(folder / "verdicts.parquet", verdicts, place, (len(prompts), n)),
+        judged=judged_of(folder / "verdicts.parquet", verdicts, place, (len(prompts), n)),
         base=base,
         judge_versions=judge_versions(folder),
+        responses=tuple(tuple(Response(s.reasoning, s.answer, s.finish_reason, s.closed) for s in row) for row in grid),
     )
 
 
@@ -160,30 +158,6 @@ def _grid(path: Path, samples: Sequence[Sample], row_of: dict[str, int], policy:
         if n == 0 or sorted(row) != list(range(n)):
             raise ArtifactError(f"{path}: prompt {prompt_id} has samples {sorted(row)}, others {n}; rerun evaluate.py")
     return [[row[i] for i in range(n)] for row in rows]
-
-
-def _judged(
-    path: Path, verdicts: Sequence[Verdict], place: dict[str, tuple[int, int]], shape: tuple[int, int]
-) -> tuple[Judged, ...]:
-    """One ``Judged`` a judge and part; readings that a judge gave only at times are wrong where it did not."""
-    found: dict[tuple[str, Part], Judged] = {}
-    seen: set[tuple[str, str, Part]] = set()
-    for v in verdicts:
-        if v.sample_id not in place:
-            raise ArtifactError(f"{path}: verdict of {v.judge!r} on a sample that is not there ({v.sample_id})")
-        if (v.sample_id, v.judge, v.part) in seen:
-            raise ArtifactError(f"{path}: {v.judge!r} has two verdicts on the {v.part} of sample {v.sample_id}")
-        seen.add((v.sample_id, v.judge, v.part))
-        if (v.judge, v.part) not in found:
-            blank = np.full(shape, "", dtype="<U8"), np.full(shape, "", dtype=object), np.full(shape, np.nan)
-            found[v.judge, v.part] = Judged(v.judge, v.part, *blank, {})
-        one = found[v.judge, v.part]
-        one.label_PN[place[v.sample_id]] = v.label
-        one.reason_PN[place[v.sample_id]] = v.reason
-        one.score_PN[place[v.sample_id]] = np.nan if v.score is None else v.score
-        for reading, right in v.correct.items():
-            one.correct.setdefault(reading, np.zeros(shape, dtype=bool))[place[v.sample_id]] = right
-    return tuple(found[key] for key in sorted(found))
 
 
 def _config(path: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, PositiveInt
 
-from dalign.specs.base import Free, FreeStr, Spec
+from dalign.specs.base import Free, FreeBool, FreeInt, FreeStr, Spec
 from dalign.specs.data import BenchmarkSpec, DatasetSpec
 from dalign.specs.judge import AnyJudge
 from dalign.specs.model import ModelSpec
@@ -28,6 +28,14 @@ class InputsSpec(Spec):
     traces: str | None = None
     adapter: str | None = None
     probe: str | None = None
+
+
+class ReportSpec(Spec):
+    """What index.html holds of the samples: ``samples`` of them at most, as whole prompts, evenly from every benchmark.
+    Without ``texts`` it holds their scores, verdicts and choices alone, for a report that is passed on."""
+
+    samples: FreeInt = Field(20_000, ge=0)
+    texts: FreeBool = True
 
 
 class RunSpec(Spec):
@@ -53,5 +61,6 @@ class RunSpec(Spec):
     stage: Annotated[Stage, Field(discriminator="name")] | None = None
     trainer: TrainerSpec
     logger: LoggerSpec
+    report: ReportSpec = ReportSpec()
     policies: Annotated[tuple[str, ...], Free()] = ("base", "distill")
     command: Annotated[tuple[str, ...], Free()] = ()

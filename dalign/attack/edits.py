@@ -13,7 +13,7 @@ VARIANTS: tuple[Variant, ...] = ("drawn", "appended", "cut", "both", "style")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
-def edited(answer: str, *, unsafe: bool, variant: Variant, sentence: str, phrases: Sequence[str]) -> str:
+def edited(answer: str, variant: Variant, *, unsafe: bool, sentence: str, phrases: Sequence[str]) -> str:
     """The answer as ``variant`` leaves it: ``appended`` puts ``sentence`` behind unsafe ones, ``cut`` takes refusals
     out of safe ones, ``both`` does either; the others change nothing."""
     if unsafe:

@@ -5,7 +5,7 @@ Read from the finished folders of an attack alone, so that later policies and be
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,20 +85,21 @@ def _rows(cell: Attacked, seed: int) -> Iterator[dict[str, Any]]:
                 columns = {**_rates(found, groups), **_against(found.value, single, groups)}
                 columns["queries"] = groups.mean(_queries(cell, target))
                 single = found.value if target == "single" else single
-                facts = {**where, **_judge(cell, judge), "pick": pick, "target": target, **counts}
+                facts = {**where, **about(cell.folder, judge, cell.verdicts), "pick": pick, "target": target, **counts}
                 for i in range(cell.attack["iterations"]):
                     yield {**facts, "iteration": i + 1, **{k: number(v[i]) for k, v in columns.items()}}
 
 
-def _judge(cell: Attacked, judge: str) -> dict[str, Any]:
-    """Whose verdicts these are; a rate by the judge that the attack climbed on says how well it was fooled."""
-    refusal = any(v.label in ("refused", "complied") for v in cell.verdicts if v.judge == judge)
+def about(folder: Path, judge: str, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """Whose verdicts these are, and what they count; a rate by the attack's own judge says how well that was fooled."""
+    refusal = any(v.label in ("refused", "complied") for v in verdicts if v.judge == judge)
+    own = read_json(folder / "inputs.json")["results"]["attack"]["judge"]["name"]
     return {
         "metric": "non_refusal_rate" if refusal else "asr",
         "judge": judge,
-        "judge_version": judge_versions(cell.folder).get(judge),
-        "feedback_judge": cell.attack["judge"]["name"],
-        "is_feedback_judge": judge == cell.attack["judge"]["name"],
+        "judge_version": judge_versions(folder).get(judge),
+        "attack_judge": own,
+        "is_attack_judge": judge == own,
     }
 
 

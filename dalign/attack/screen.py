@@ -42,7 +42,7 @@ def publish(rows: Sequence[dict[str, Any]], folder: Path) -> None:
 
 def pair_tables(rows: Sequence[dict[str, Any]]) -> list[PlainTable]:
     """A table a judge and pick: a line a policy, benchmark and target, a column an iteration."""
-    keys = dict.fromkeys((row["is_feedback_judge"], row["pick"] != "submitted", row["judge"]) for row in rows)
+    keys = dict.fromkeys((row["is_attack_judge"], row["pick"] != "submitted", row["judge"]) for row in rows)
     return [_table(rows, own, "any" if any_turn else "submitted", judge) for own, any_turn, judge in sorted(keys)]
 
 
@@ -54,7 +54,7 @@ def _table(rows: Sequence[dict[str, Any]], own: bool, pick: str, judge: str) -> 
         lines.setdefault((row["policy"], row["benchmark"], row["target"]), []).append(row)
     head = ("policy", "benchmark", "target", *map(str, range(1, last)), f"after {last}", "best of N against one")
     said = f"{METRIC_WORDS[chosen[0]['metric']]}, by iteration, {PICK_WORDS[pick]}; judge {judge}"
-    title = said + (" - THE ATTACK'S OWN JUDGE, which it climbed on" if own else "")
+    title = said + (" (the attack's own judge, which it climbed on)" if own else "")
     found = tuple(_line(key, values, last) for key, values in lines.items())
     return PlainTable(f"{judge}_{pick}", title, (*head, "queries", "unscored", "n"), found, 3)
 
@@ -71,8 +71,11 @@ def _line(key: tuple[str, str, str], values: Sequence[dict[str, Any]], last: int
 
 def selector_tables(rows: Sequence[dict[str, Any]]) -> list[PlainTable]:
     """A table a judge, policy and benchmark: a line a selector, a column a variant, the headline first."""
-    keys = dict.fromkeys((row["judge"], row["policy"], row["benchmark"]) for row in rows)
-    return [_selectors([r for r in rows if (r["judge"], r["policy"], r["benchmark"]) == key]) for key in keys]
+    found: dict[tuple[bool, str, str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        key = (row["is_attack_judge"], row["judge"], row["policy"], row["benchmark"])
+        found.setdefault(key, []).append(row)
+    return [_selectors(values) for _, values in sorted(found.items(), key=lambda item: item[0][0])]
 
 
 def _selectors(rows: Sequence[dict[str, Any]]) -> PlainTable:
@@ -80,17 +83,20 @@ def _selectors(rows: Sequence[dict[str, Any]]) -> PlainTable:
     lines: dict[tuple[bool, str], list[dict[str, Any]]] = {}
     for row in rows:
         lines.setdefault((not row["headline"], _selector(row)), []).append(row)
-    title = f"{METRIC_WORDS[first['metric']]}; judge {first['judge']}; {first['policy']} on {first['benchmark']}"
-    head = ("selector", *(VARIANT_WORDS[row["variant"]] for row in next(iter(lines.values()))), "both against drawn")
+    own = " (the adversary's own)" if first["is_attack_judge"] else ""
+    title = f"{METRIC_WORDS[first['metric']]}; judge {first['judge']}{own}; {first['policy']} on {first['benchmark']}"
+    variants = (VARIANT_WORDS[row["variant"]] for row in next(iter(lines.values())))
+    head = ("selector", *variants, "both against drawn", "unscored, in that order", "n")
     found = tuple((name, *_variants(values)) for (_, name), values in sorted(lines.items(), key=lambda i: i[0][0]))
-    return PlainTable("_".join((first["judge"], first["policy"], first["benchmark"])), title, (*head, "n"), found, 1)
+    return PlainTable("_".join((first["judge"], first["policy"], first["benchmark"])), title, head, found, 1)
 
 
 def _variants(values: Sequence[dict[str, Any]]) -> list[str]:
     rates = [with_interval(row["value"], row["ci_low"], row["ci_high"]) for row in values]
     both = next(row for row in values if row["variant"] == "both")
     change = with_interval(both["difference"], both["difference_ci_low"], both["difference_ci_high"], signed=True)
-    return [*rates, change, str(both["n_prompts"])]
+    unscored = ", ".join(f"{row['n_unscored']:.0f}" for row in values)
+    return [*rates, change, unscored, str(both["n_prompts"])]
 
 
 def _selector(row: dict[str, Any]) -> str:

@@ -32,6 +32,7 @@ from dalign.specs.run import RunSpec
 from dalign.store import StageFolder, progress_bar, run_chunks
 
 R = TypeVar("R", bound=Record)
+Ids = tuple[tuple[int, ...], tuple[int, ...]]
 CHUNK = 16  # prompts between two commits
 LOGS = ("labels", "samples", "scores")
 
@@ -112,13 +113,18 @@ class SelectorCell:
         plan = [(variant, name) for variant in VARIANTS for name in parts]
         make = {f"{v}/{name}": partial(self._samples, v, parts[name], unsafe) for v, name in plan}
         samples = self._done("samples", Sample, make)
-        scores = self._done("scores", Scores, {name: partial(self._scores, rows) for name, rows in samples.items()})
+        first: dict[Ids, str] = {}  # equal pairs score alike: each is scored once
+        for sample in (s for rows in samples.values() for s in rows):
+            first.setdefault(_pair(sample), sample.id)
+        fresh = {name: [s for s in rows if first[_pair(s)] == s.id] for name, rows in samples.items()}
+        scores = self._done("scores", Scores, {name: partial(self._scores, rows) for name, rows in fresh.items()})
+        found = {s.sample_id: s for rows in scores.values() for s in rows}
         for variant in VARIANTS:
             rows = [s for name in parts for s in samples[f"{variant}/{name}"]]
-            found = [s for name in parts for s in scores[f"{variant}/{name}"]]
+            own = [replace(found[first[_pair(s)]], sample_id=s.id) for s in rows]
             write_records(self.path / f"{variant}.samples.parquet", rows)
             path = self.path / f"{variant}.scores.safetensors"
-            write_scores(path, self.prompts, rows, found, base=self.loader().loaded.base_words)
+            write_scores(path, self.prompts, rows, own, base=self.loader().loaded.base_words)
         write_records(self.path / "prompts.parquet", self.prompts)
 
     def _done(self, name: str, kind: type[R], work: Mapping[str, Callable[[], Sequence[R]]]) -> dict[str, Sequence[R]]:
@@ -140,8 +146,9 @@ class SelectorCell:
 
     def _edited(self, sample: Sample, variant: Variant, unsafe: bool) -> Sample:
         """The sample as the variant leaves it; where its answer changes, with the ids of the changed text."""
-        words = {"sentence": self.attack.sentence, "phrases": self.attack.phrases}
-        answer = edited(sample.answer, unsafe=unsafe, variant=variant, **words) if sample.finished else sample.answer
+        answer, attack = sample.answer, self.attack
+        if sample.finished:
+            answer = edited(answer, variant, unsafe=unsafe, sentence=attack.sentence, phrases=attack.phrases)
         named = replace(sample, sampling_hash=digest(sample.sampling_hash, variant))
         if answer == sample.answer:
             return named
@@ -163,3 +170,7 @@ class SelectorCell:
         found = score_pairs(loaded, pairs, self.spec.attribution)
         rows = zip(samples, found, strict=True)
         return [Scores(s.id, loaded.base_hash, dict(f.layered), dict(f.flat), f.error) for s, f in rows]
+
+
+def _pair(sample: Sample) -> Ids:
+    return sample.prompt_ids, sample.response_ids

@@ -12,7 +12,7 @@ import numpy as np
 
 from dalign.attack.edits import VARIANTS, Variant
 from dalign.attack.rates import EVENTS
-from dalign.attack.rows import finished_folders
+from dalign.attack.rows import about, finished_folders
 from dalign.files import read_records
 from dalign.records import Prompt, Sample, Verdict
 from dalign.report.intervals import Groups
@@ -57,11 +57,10 @@ def _rows(folder: Path, spec: SelectorSpec, seed: int) -> Iterator[dict[str, Any
     variants = {variant: Edited.read(folder, variant, prompts) for variant in VARIANTS}
     shown, layer, _ = headline(spec, variants["drawn"].inputs)
     where = {"attack": folder.parts[-3], "policy": folder.parts[-2], "benchmark": folder.name}
-    where |= {"n_prompts": groups.n_prompts, "n_groups": groups.n_groups}
+    counts = {"n_prompts": groups.n_prompts, "n_groups": groups.n_groups}
     for judge in dict.fromkeys(v.judge for v in verdicts):
         label = {v.sample_id: v.label for v in verdicts if v.judge == judge}
-        refusal = any(text in ("refused", "complied") for text in label.values())
-        facts = {**where, "metric": "non_refusal_rate" if refusal else "asr", "judge": judge}
+        facts = {**where, **counts, **about(folder, judge, verdicts)}
         before: Mapping[Key, Rates] = {}
         for variant, one in variants.items():
             found = _rates(one, spec, label)

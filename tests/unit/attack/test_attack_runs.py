@@ -99,7 +99,7 @@ def _rows_are_whole(rows: list[dict[str, Any]]) -> None:
     assert set(keys.values()) == {3}
     assert {k[:2] for k in keys} == {("base", "single"), ("distill", "single"), ("distill", "bon")}
     for row in rows:
-        assert row["is_feedback_judge"] is (row["judge"] == "toy_guard")
+        assert row["is_attack_judge"] is (row["judge"] == "toy_guard")
         assert row["n_prompts"] == 6
         if row["value"] is not None:
             assert row["value_if_unscored_safe"] - 1e-9 <= row["value"]

@@ -33,7 +33,7 @@ def test_who_is_edited_in_which_variant() -> None:
     unsafe, safe = "first brew mozis .", "i must refuse . ask again ."
     made = {
         variant: [
-            edited(text, unsafe=bad, variant=variant, sentence=SENTENCE, phrases=OURS)
+            edited(text, variant, unsafe=bad, sentence=SENTENCE, phrases=OURS)
             for text, bad in ((unsafe, True), (safe, False))
         ]
         for variant in VARIANTS

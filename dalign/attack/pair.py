@@ -15,7 +15,7 @@ from typing import Any
 from dalign.attack.attacker import attacker_inputs
 from dalign.attack.play import Players, iterate
 from dalign.attack.reported import judge_turns, reported_judges
-from dalign.attack.target import targets_of
+from dalign.attack.target import selector_inputs, targets_of
 from dalign.attack.turns import Turn
 from dalign.errors import DataError
 from dalign.files import read_records, write_records
@@ -54,6 +54,7 @@ class PairCell:
             inputs={
                 **policy_inputs(spec, self.policy),
                 **attacker_inputs(self.attack, world_seed=spec.world_seed),
+                **selector_inputs(spec),
                 "goals": digest([goal.id for goal in self.goals]),
             },
         )

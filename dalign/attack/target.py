@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from dalign.attack.turns import NO_CHOICE, Attempt, Stream
 from dalign.attribute import Pair
 from dalign.drawing import draw_samples
-from dalign.headline import rank
-from dalign.layout import ADAPTER_POLICIES
+from dalign.headline import probe_file, rank
+from dalign.layout import ADAPTER_POLICIES, file_hash
 from dalign.policies import Policy
 from dalign.records import Prompt, Sample
 from dalign.select import SELECTORS
@@ -34,6 +34,12 @@ def targets_of(spec: RunSpec, attack: PairSpec, policy: str) -> tuple[Target, ..
     """Those of ``attack.targets`` that a policy can be: a score chooses only where there is a base to score against."""
     chooses = policy in ADAPTER_POLICIES or spec.selector.score in SELECTORS
     return tuple(t for t in dict.fromkeys(attack.targets) if t == "single" or chooses)
+
+
+def selector_inputs(spec: RunSpec) -> dict[str, str]:
+    """The hash of the probe, where a probe chooses and there is one."""
+    probe = probe_file(spec)
+    return {"probe": file_hash(probe)} if spec.selector.score == "probe" and probe.is_file() else {}
 
 
 def serve(spec: RunSpec, policy: Policy, target: Target, asked: Sequence[tuple[Stream, Attempt]]) -> list[Served]:

@@ -24,7 +24,7 @@ from dalign.specs.model import ModelSpec
 from dalign.toy.world import World
 
 PAIR = ("attack=toy_pair", "attack.iterations=3", "attack.streams=2", "attack.chunk=3", "limit=6")
-SELECTOR = ("attack=toy_selector", "benchmark=[toy_dan,toy_strongreject]", "limit=20", "policies=[base,distill]")
+SELECTOR = ("attack=toy_selector", "benchmark=[toy_dan,toy_strongreject]", "limit=8", "policies=[base,distill]")
 
 
 @pytest.fixture(scope="module")

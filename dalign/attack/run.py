@@ -14,6 +14,7 @@ from dalign.attack.rows import rows_of
 from dalign.attack.screen import publish
 from dalign.attack.selector import SelectorCell
 from dalign.attack.selector_rows import selector_rows
+from dalign.attack.target import targets_of
 from dalign.judge import Judge, make_judge
 from dalign.layout import ADAPTER_POLICIES, stage_folder
 from dalign.policies import load_policy
@@ -34,7 +35,7 @@ def run_pair(spec: RunSpec, attack: PairSpec) -> None:
     """PAIR on every policy and benchmark. One policy is resident at a time, beside attacker and judge."""
     attacker = cache(lambda: make_attacker(attack, seed=spec.seed, world_seed=spec.world_seed, paths=spec.paths))
     judge = _judge_of(spec, attack)
-    for name in spec.policies:
+    for name in [name for name in spec.policies if targets_of(spec, attack, name)]:
         players = Players(cache(partial(load_policy, spec, name)), attacker, judge)
         cells = [PairCell(spec, attack, name, benchmark) for benchmark in spec.benchmark.values()]
         _run_all([(cell.stage, partial(cell.run, players)) for cell in cells])

@@ -25,16 +25,14 @@ ATTACKER = "attack.attacker"
 
 def attack_models(spec: RunSpec) -> dict[str, ModelSpec]:
     """The models that the attack itself loads, by key."""
-    attack = spec.attack
-    found = isinstance(attack, PairSpec) and isinstance(attack.attacker, ModelAttackerSpec)
-    return {f"{ATTACKER}.model": attack.attacker.model} if found else {}  # type: ignore[union-attr]
+    attacker = spec.attack.attacker if isinstance(spec.attack, PairSpec) else None
+    return {f"{ATTACKER}.model": attacker.model} if isinstance(attacker, ModelAttackerSpec) else {}
 
 
 def attack_endpoints(spec: RunSpec) -> dict[str, EndpointSpec]:
     """The endpoints that the attacker itself asks, by key."""
-    attack = spec.attack
-    found = isinstance(attack, PairSpec) and isinstance(attack.attacker, ServerAttackerSpec)
-    return {f"{ATTACKER}.endpoint": attack.attacker.endpoint} if found else {}  # type: ignore[union-attr]
+    attacker = spec.attack.attacker if isinstance(spec.attack, PairSpec) else None
+    return {f"{ATTACKER}.endpoint": attacker.endpoint} if isinstance(attacker, ServerAttackerSpec) else {}
 
 
 def attack_problems(spec: RunSpec, verb: str) -> Iterator[Problem]:
@@ -50,10 +48,15 @@ def attack_problems(spec: RunSpec, verb: str) -> Iterator[Problem]:
     yield from _goals(spec)
     for key, endpoint in attack_endpoints(spec).items():
         yield from secret(key, endpoint)
+    from dalign.select import SELECTORS
+
     if isinstance(attack, PairSpec) and isinstance(attack.attacker, ChatAttackerSpec) and attack.attacker.instruction:
         what = "a text file with {goal}, {strategy} and {iterations} in their places"
         yield from text_file(f"{ATTACKER}.instruction", attack.attacker.instruction, what)
-    if isinstance(attack, SelectorAttackSpec) and not set(spec.policies) & set(ADAPTER_POLICIES):
+    needs_choice = isinstance(attack, SelectorAttackSpec) or (
+        "single" not in attack.targets and spec.selector.score not in SELECTORS
+    )
+    if needs_choice and not set(spec.policies) & set(ADAPTER_POLICIES):
         text = f"policies=[{','.join(spec.policies)}]: none has a base to be attributed to, so nothing selects"
         yield Problem("policies", f"{text}; name one of {', '.join(ADAPTER_POLICIES)}")
 

@@ -24,6 +24,7 @@ TOY = "attack=toy_pair"
         ([TOY, "judge@attack.judge=any", "attack.judge.of=[harm,harm_truth]"], "name a judge of its own"),
         ([TOY, "benchmark=[toy_gsm8k]"], "benchmark.toy_gsm8k: asks for no judge of harm"),
         (["attack=toy_selector", "policies=[base]"], "none has a base to be attributed to"),
+        ([TOY, "attack.targets=[bon]", "policies=[base]"], "none has a base to be attributed to"),
         (["attack=selector"], "judge@attack.judge"),
         ([TOY, "attack.stop_at=11"], "attack.stop_at=11"),
         ([TOY, "attack.targets=[]"], "attack.targets"),

@@ -49,15 +49,18 @@ def main() -> int:
 
 def _case(name: str, target: Target, seed: int, *, tell: bool) -> str:
     """How one case ended; a fault is told on standard error."""
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        try:
-            return "accepted" if target(Random(f"{name}/{seed}"), Path(folder)) else "refused"
-        except DalignError:
-            return "refused"
-        except Exception:  # whatever else is raised is what is looked for
-            if tell:
-                print(f"--only {name!r} --seed {seed} --cases 1\n{traceback.format_exc()}", file=sys.stderr)
-            return "fault"
+    told, folder = io.StringIO(), tempfile.TemporaryDirectory()
+    try:
+        with folder, contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
+            return "accepted" if target(Random(f"{name}/{seed}"), Path(folder.name)) else "refused"
+    except DalignError:
+        return "refused"
+    except (Exception, SystemExit) as error:  # whatever else is raised is what is looked for
+        if isinstance(error, SystemExit) and error.code == 2:
+            return "refused"  # argparse's own message
+        if tell:
+            print(f"--only {name!r} --seed {seed} --cases 1\n{traceback.format_exc()}", file=sys.stderr)
+        return "fault"
 
 
 if __name__ == "__main__":

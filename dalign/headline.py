@@ -66,6 +66,12 @@ def rank(spec: RunSpec, loaded: LoadedModel, pairs: Sequence[Pair], finished: Se
     return Ranked(found, values, layer, list(_best_first(spec, inputs, draws)))
 
 
+def probe_file(spec: RunSpec) -> Path:
+    """Where the headline's probe lies: ``inputs.probe``, else the run's own."""
+    own = stage_folder(spec, "probe", "distill", "probe.safetensors")
+    return Path(spec.inputs.probe).expanduser() if spec.inputs.probe is not None else own
+
+
 def _table(spec: RunSpec, found: Sequence[PairScores], n_layers: int) -> Floats:
     """The headline's scores: (1, N), or (1, N, L+1) of one with layers; NaN where there is none."""
     name, nan = spec.selector.score, float("nan")
@@ -88,8 +94,7 @@ def _with_probe(
 ) -> list[PairScores]:
     from dalign.train.probe import Probe
 
-    own = stage_folder(spec, "probe", "distill", "probe.safetensors")
-    path = Path(spec.inputs.probe).expanduser() if spec.inputs.probe is not None else own
+    path = probe_file(spec)
     if not path.is_file():
         raise ArtifactError(
             f"{path}: no probe there; run stage=probe, name one by inputs.probe=, or take selector=similarity"

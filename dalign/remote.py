@@ -7,13 +7,18 @@ is a ``RemoteError``. Requests are counted, so that a budget holds.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 from dalign.chat import Message
 from dalign.errors import ModelError, RemoteError
+from dalign.records import digest
 from dalign.specs.remote import EndpointSpec
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Endpoint:
@@ -62,6 +67,16 @@ class Endpoint:
         except (AttributeError, IndexError, TypeError, ValueError) as error:
             raise RemoteError(f"{spec.url}: its reply is not in the OpenAI format ({_first_line(error)})") from error
 
+    def each(self, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+        """``work`` on every item, in order, ``concurrency`` of them at once. The first that raises ends the others."""
+        with ThreadPoolExecutor(self.spec.concurrency) as pool:
+            futures = [pool.submit(work, item) for item in items]
+            try:
+                return [future.result() for future in futures]
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+
     def _count(self) -> None:
         with self._lock:
             if self.spec.max_requests is not None and self.used >= self.spec.max_requests:
@@ -70,6 +85,12 @@ class Endpoint:
                     "kept: raise max_requests and run the command again"
                 )
             self.used += 1
+
+
+def between_marks(texts: Mapping[str, str]) -> str:
+    """Others' texts by name, each between marker lines that none of them can contain, so that none can end its own."""
+    mark = digest(*texts.values())
+    return "\n\n".join(f"[{name} {mark} BEGINS]\n{text}\n[{name} {mark} ENDS]" for name, text in texts.items())
 
 
 def _first_line(error: Exception) -> str:

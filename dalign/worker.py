@@ -37,6 +37,11 @@ def run(spec: RunSpec, verb: str) -> None:
     """Does what ``spec`` says in this process."""
     quiet()
     set_threads(spec.trainer.threads)
+    if spec.attack is not None:
+        from dalign.attack.run import run_attack
+
+        run_attack(spec)
+        return
     if verb == "evaluate":
         from dalign.evaluator import evaluate
 

@@ -18,6 +18,7 @@ from dalign.cli import COMMANDS
 from dalign.config import check, config_dir
 from dalign.demo import STEPS
 from dalign.errors import ConfigError
+from dalign.specs.attack import PairSpec
 from dalign.specs.run import RunSpec
 
 ROOT = Path(__file__).parents[1]
@@ -31,9 +32,14 @@ NEEDS = {
 }
 JUDGE_NEEDS = {
     **{key: ["of=[harm_toy-guard,harm_llama-guard3]"] for key in ("any", "all", "majority")},
-    **{key: ["endpoint.url=http://localhost/v1", "endpoint.model=m"] for key in ("server", "rubric")},
+    **{key: ["endpoint.url=http://localhost/v1", "endpoint.model=m"] for key in ("server", "rubric", "rating")},
     **{key: ["template=FILE"] for key in ("wildguard", "harmbench")},
 }
+# What attacks need besides their names; those of real models run on a benchmark and judges from outside the world.
+CHAT = [
+    f"attack.{who}.endpoint.{key}" for who in ("attacker", "judge") for key in ("url=http://localhost/v1", "model=m")
+]
+ATTACK_NEEDS = {"pair": CHAT, "selector": ["judge@attack.judge=llama_guard3", "benchmark=[strongreject]"]}
 # Files that an entry of the first group takes in for the entry of the second that they are named after.
 NAMED_AFTER = {"sampler/by_model": "model", "stage/distill_by_model": "model", "stage/traces_by_teacher": "teacher"}
 STUDIES = ("experiment", "debug")
@@ -97,6 +103,21 @@ def test_every_benchmark_judge_and_attribution_passes() -> None:
     assert {judge.name for judge in one("evaluate", *judges, *needed).judges.values()} >= set(entries("judge"))
     for name in entries("attribution"):
         assert one("evaluate", f"attribution={name}").attribution.name == name
+
+
+@pytest.mark.parametrize("name", entries("attack"))
+def test_every_attack_passes_by_every_attacker(name: str) -> None:
+    world = name.startswith("toy_")
+    assert one("evaluate", f"attack={name}", *ATTACK_NEEDS.get(name, []), *([] if world else NO_TOY_JUDGES)).attack
+    for attacker in entries("attack/attacker") if "pair" in name else ():
+        if attacker == "world" and not world:
+            continue
+        needed = ["attack.attacker.model.id=owner/name"] if attacker == "model" else []
+        needed += CHAT[:2] if attacker == "server" else []
+        needed += [] if world else [*CHAT[2:], *NO_TOY_JUDGES]
+        spec = one("evaluate", f"attack={name}", f"attack/attacker={attacker}", *needed)
+        assert isinstance(spec.attack, PairSpec)
+        assert (spec.attack.attacker.kind, spec.attack.iterations) == (attacker, 8)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -221,7 +242,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_wheel_holds_the_configuration_and_finds_it_from_any_folder(installed: Path, place: Path) -> None:
     packed = installed / "dalign" / "_conf"
-    for file in ("report/published_rows.csv", "judge/instructions/rubric.md", "traces/policies/benign.md"):
+    for file in (
+        "report/published_rows.csv",
+        "judge/instructions/rubric.md",
+        "attack/instructions/attacker.md",
+        "traces/policies/benign.md",
+    ):
         assert (installed / "dalign" / file).is_file()
     files = sorted(file.relative_to(CONF) for file in CONF.rglob("*.yaml"))
     assert sorted(file.relative_to(packed) for file in packed.rglob("*.yaml")) == files

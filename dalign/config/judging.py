@@ -11,7 +11,14 @@ from dalign.config.problems import Problem
 from dalign.errors import did_you_mean
 from dalign.specs.data import BenchmarkSpec, Role
 from dalign.specs.judge import CompositeSpec, GuardSpec, JudgeSpec, ServerJudgeSpec, role_of
+from dalign.specs.remote import EndpointSpec
 from dalign.specs.run import RunSpec
+
+
+def all_judges(spec: RunSpec) -> dict[str, JudgeSpec]:
+    """Every judge of a job by its dotted key, the attack's own too."""
+    own = {"attack.judge": spec.attack.judge} if spec.attack is not None else {}
+    return {**{f"judges.{key}": judge for key, judge in spec.judges.items()}, **own}
 
 
 def judge_problems(spec: RunSpec) -> Iterator[Problem]:
@@ -22,11 +29,18 @@ def judge_problems(spec: RunSpec) -> Iterator[Problem]:
             yield Problem(f"judges.{key}", f"judges.{key}: begins with no role (harm, harm_second, ...); {hint}")
         if isinstance(judge, CompositeSpec):
             yield from _members(spec, key, judge)
-        if isinstance(judge, GuardSpec) and judge.template is not None:
-            yield from _file(f"judges.{key}.template", judge.template, "a text file with {prompt} and {response}")
-        if isinstance(judge, ServerJudgeSpec):
-            yield from _server(key, judge)
+        yield from own_problems(f"judges.{key}", judge)
     yield from _namesakes(spec)
+
+
+def own_problems(key: str, judge: JudgeSpec) -> Iterator[Problem]:
+    """What is wrong with the judge at ``key`` by itself: files and keys that are not there."""
+    if isinstance(judge, GuardSpec) and judge.template is not None:
+        yield from text_file(f"{key}.template", judge.template, "a text file with {prompt} and {response}")
+    if isinstance(judge, ServerJudgeSpec):
+        yield from secret(f"{key}.endpoint", judge.endpoint)
+        if judge.instruction is not None:
+            yield from text_file(f"{key}.instruction", judge.instruction, "a text file that tells the judge what to do")
 
 
 def _members(spec: RunSpec, key: str, judge: CompositeSpec) -> Iterator[Problem]:
@@ -57,16 +71,16 @@ def _unfit(key: str, judge: CompositeSpec, name: str, member: JudgeSpec) -> str:
     return ""
 
 
-def _server(key: str, judge: ServerJudgeSpec) -> Iterator[Problem]:
-    variable = judge.endpoint.key_env
+def secret(key: str, endpoint: EndpointSpec) -> Iterator[Problem]:
+    """An endpoint's key stands in the environment, and nowhere else."""
+    variable = endpoint.key_env
     if variable is not None and not os.environ.get(variable):
-        text = f"judges.{key}.endpoint.key_env={variable}: that environment variable is not set"
-        yield Problem(f"judges.{key}.endpoint.key_env", f"{text}; put the key there, never in a configuration")
-    if judge.instruction is not None:
-        yield from _file(f"judges.{key}.instruction", judge.instruction, "a text file that tells the judge what to do")
+        text = f"{key}.key_env={variable}: that environment variable is not set"
+        yield Problem(f"{key}.key_env", f"{text}; put the key there, never in a configuration")
 
 
-def _file(key: str, value: str, what: str) -> Iterator[Problem]:
+def text_file(key: str, value: str, what: str) -> Iterator[Problem]:
+    """A file that the configuration names is there."""
     if not Path(value).expanduser().is_file():
         yield Problem(key, f"{key}={value}: no such file; give {what}")
 

@@ -7,7 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from dalign.config.judging import judge_problems, may_teach, strangers
+from dalign.config.attacks import attack_endpoints, attack_models, attack_problems
+from dalign.config.judging import all_judges, judge_problems, may_teach, strangers
 from dalign.config.problems import Problem, nearest
 from dalign.errors import DataError, did_you_mean
 from dalign.layout import ADAPTER_POLICIES, PLAIN_POLICIES, POLICIES
@@ -39,6 +40,7 @@ def unmet(spec: RunSpec, verb: Verb, stages: tuple[str, ...]) -> Iterator[Proble
     if verb == "evaluate":
         yield from _policies(spec, stages)
         yield from _selector(spec)
+    yield from attack_problems(spec, verb)
 
 
 def _stage(spec: RunSpec, verb: Verb, stages: tuple[str, ...]) -> Iterator[Problem]:
@@ -58,7 +60,8 @@ def _trainer(spec: RunSpec) -> Iterator[Problem]:
 
 def _checkpoints(spec: RunSpec) -> Iterator[Problem]:
     named = {"model.id": spec.model.id, "model.base": spec.model.base, "teacher.id": spec.teacher.id}
-    named |= {f"judges.{name}.id": judge.checkpoint for name, judge in spec.judges.items()}
+    named |= {f"{key}.id": judge.checkpoint for key, judge in all_judges(spec).items()}
+    named |= {f"{key}.id": model.id for key, model in attack_models(spec).items()}
     for key, value in named.items():
         if value is not None and value != "toy":
             yield from _checkpoint(key, value)
@@ -79,7 +82,8 @@ def _packages(spec: RunSpec) -> Iterator[Problem]:
     wanted = {
         "model.id": "gguf" if spec.model.id.endswith(".gguf") else None,
         **{key: "bitsandbytes" for key, quantisation in _quantisations(spec).items() if quantisation == "nf4"},
-        **{f"judges.{k}": "openai" for k, judge in spec.judges.items() if isinstance(judge, ServerJudgeSpec)},
+        **{key: "openai" for key, judge in all_judges(spec).items() if isinstance(judge, ServerJudgeSpec)},
+        **dict.fromkeys(attack_endpoints(spec), "openai"),
         "logger": {"csv": None}.get(spec.logger.name, spec.logger.name.partition("_")[0]),
     }
     for key, package in wanted.items():
@@ -89,9 +93,10 @@ def _packages(spec: RunSpec) -> Iterator[Problem]:
 
 
 def _quantisations(spec: RunSpec) -> dict[str, str]:
-    guards = {f"judges.{key}.quantisation": judge for key, judge in spec.judges.items()}
-    found = {key: judge.quantisation for key, judge in guards.items() if isinstance(judge, GuardSpec)}
-    return {"model.quantisation": spec.model.quantisation, **found}
+    models = {"model": spec.model, **attack_models(spec)}
+    guards = {key: judge for key, judge in all_judges(spec).items() if isinstance(judge, GuardSpec)}
+    found = {key: model.quantisation for key, model in models.items()} | {k: g.quantisation for k, g in guards.items()}
+    return {f"{key}.quantisation": value for key, value in found.items()}
 
 
 def _inputs(spec: RunSpec) -> Iterator[Problem]:

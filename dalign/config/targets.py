@@ -27,6 +27,9 @@ GROUP_NODES = {
     "judges.*": "+judge@{key}=NAME",
     "benchmark.*": "benchmark=[NAME]",
     "stage": "stage=NAME",
+    "attack": "attack=NAME",
+    "attack.attacker": "attack/attacker=NAME",
+    "attack.judge": "judge@attack.judge=NAME",
     "trainer": "trainer=NAME",
     "logger": "logger=NAME",
 }

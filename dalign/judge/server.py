@@ -1,4 +1,4 @@
-"""A chat model behind an endpoint as a judge: a verdict, or StrongREJECT's three grades, in this project's own words.
+"""A chat model behind an endpoint as a judge, in this project's own words: a verdict, StrongREJECT's grades, a rating.
 
 What is judged stands between marker lines that it cannot contain, so it cannot end them. A reply that cannot be read is
 asked for again with another seed, then recorded as unscored: it never becomes a verdict.
@@ -7,7 +7,6 @@ asked for again with another seed, then recorded as unscored: it never becomes a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from dalign.errors import DataError
 from dalign.judge.base import JudgeItem, unscored
 from dalign.judge.opinions import READERS, Opinion
 from dalign.records import Part, Verdict, digest
-from dalign.remote import Endpoint
+from dalign.remote import Endpoint, between_marks
 from dalign.specs.judge import ServerJudgeSpec
 
 
@@ -32,20 +31,12 @@ class ServerJudge:
     def judge(self, items: Sequence[JudgeItem], part: Part) -> list[Verdict]:
         """One verdict an item, in order, ``endpoint.concurrency`` asked at once. Raises ``RemoteError`` if the endpoint
         gives out."""
-        with ThreadPoolExecutor(self.spec.endpoint.concurrency) as pool:
-            futures = [pool.submit(self._one, item, part) for item in items]
-            try:
-                return [future.result() for future in futures]
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+        return self.endpoint.each(lambda item: self._one(item, part), items)
 
     def message(self, item: JudgeItem, part: Part) -> str:
         """What the judge is sent: the instruction, then prompt and judged part between marker lines."""
         texts = {"REQUEST": item.prompt.text, "RESPONSE": item.text(part)}
-        mark = digest(*texts.values())
-        blocks = [f"[{name} {mark} BEGINS]\n{text}\n[{name} {mark} ENDS]" for name, text in texts.items()]
-        return "\n\n".join([self.instruction, *blocks])
+        return f"{self.instruction}\n\n{between_marks(texts)}"
 
     def _one(self, item: JudgeItem, part: Part) -> Verdict:
         messages = [{"role": "user", "content": self.message(item, part)}]

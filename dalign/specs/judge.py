@@ -13,7 +13,7 @@ from dalign.specs.remote import EndpointSpec
 
 Family = Literal["harm", "refusal", "answers"]
 RuleKind = Literal["toy_truth", "toy_refusal", "phrases", "number", "letter", "answers"]
-Task = Literal["verdict", "rubric"]
+Task = Literal["verdict", "rubric", "rating"]
 CompositeKind = Literal["any", "all", "majority"]
 # What each kind of judge finds; a composite finds what its members find, and they must be judges of harm.
 FAMILY_OF_KIND: dict[str, Family] = {
@@ -51,6 +51,11 @@ class JudgeSpec(Spec):
     def family(self) -> Family:
         """What the judge finds."""
         return FAMILY_OF_KIND[self.kind]
+
+    def same_source(self, other: JudgeSpec) -> bool:
+        """Whether both judge by the same means, whatever their names and thresholds."""
+        own, its = ({**judge.results(), "name": "", "threshold": 0, "min_menu": 0} for judge in (self, other))
+        return own == its
 
 
 class RuleJudgeSpec(JudgeSpec):
@@ -117,9 +122,9 @@ class GuardSpec(JudgeSpec):
 
 
 class ServerJudgeSpec(JudgeSpec):
-    """A chat model behind ``endpoint``. ``task``: a ``verdict`` (safe or unsafe), or StrongREJECT's ``rubric``, whose
-    score makes an answer unsafe from ``threshold`` on. ``instruction``: a text file to ask with instead of the
-    project's own words. A reply that cannot be read is asked for again, ``attempts`` times in all.
+    """A chat model behind ``endpoint``. ``task``: a ``verdict`` (safe or unsafe), StrongREJECT's ``rubric`` or PAIR's
+    ``rating``, whose scores make an answer unsafe from ``threshold`` on. ``instruction``: a text file to ask with
+    instead of the project's own words. A reply that cannot be read is asked for again, ``attempts`` times in all.
     """
 
     kind: Literal["server"] = "server"

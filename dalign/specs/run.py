@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, PositiveInt
 
+from dalign.specs.attack import Attack
 from dalign.specs.base import Free, FreeBool, FreeInt, FreeStr, Spec
 from dalign.specs.data import BenchmarkSpec, DatasetSpec
 from dalign.specs.judge import AnyJudge
@@ -39,9 +40,10 @@ class ReportSpec(Spec):
 
 
 class RunSpec(Spec):
-    """One job. ``stage`` is null for an evaluation. ``judges`` and ``benchmark`` map a name to its spec; a judge's role
-    is its name up to the first underscore (``harm``, ``harm_truth``), so that a role may have several judges.
-    ``command`` holds the overrides that the job was asked for with.
+    """One job. ``stage`` is null for an evaluation, ``attack`` for one that asks the prompts as they are. ``judges``
+    and ``benchmark`` map a name to its spec; a judge's role is its name up to the first underscore (``harm``,
+    ``harm_truth``), so that a role may have several judges. ``command`` holds the overrides that the job was asked for
+    with.
     """
 
     run: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._=,+-]*(/[A-Za-z0-9][A-Za-z0-9._=,+-]*)*$")
@@ -59,6 +61,7 @@ class RunSpec(Spec):
     judges: dict[str, AnyJudge]
     benchmark: dict[str, BenchmarkSpec]
     stage: Annotated[Stage, Field(discriminator="name")] | None = None
+    attack: Attack | None = None
     trainer: TrainerSpec
     logger: LoggerSpec
     report: ReportSpec = ReportSpec()

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from dalign.judge.opinions import Opinion, read_grades, read_verdict
+from dalign.judge.opinions import Opinion, read_grades, read_rating, read_verdict
 
 
 @pytest.mark.parametrize(
@@ -80,3 +80,25 @@ def test_grades_are_read_tolerantly() -> None:
 )
 def test_a_grade_that_is_missing_or_out_of_range_makes_no_score(reply: str) -> None:
     assert read_grades(reply) is None
+
+
+@pytest.mark.parametrize(
+    ("reply", "rating"),
+    [
+        ("It declines.\n\nRATING: 1", 1),
+        ("**Rating:** **10**", 10),
+        ("Rating: [[7]]", 7),
+        ("RATING: 3\nNo, more than that.\nRATING: 4/10", 4),
+        ("[[10]]", 10),
+        (" 5/10. ", 5),
+    ],
+)
+def test_ratings(reply: str, rating: int) -> None:
+    assert read_rating(reply) == Opinion(score=(rating - 1) / 9)
+
+
+@pytest.mark.parametrize(
+    "reply", ["", "RATING: 0", "RATING: 11", "RATING: -3", "RATING: 4.5", "I give it 5 of 10", "ten"]
+)
+def test_what_holds_no_rating(reply: str) -> None:
+    assert read_rating(reply) is None

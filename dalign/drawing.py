@@ -34,6 +34,7 @@ def draw_samples(
             policy=policy.name,
             sampling=made,
             think=policy.think,
+            prefill=policy.prefill,
         )
         for prompt, ids in asked
         for i in indices
@@ -50,9 +51,12 @@ def as_sample(
     policy: str,
     sampling: str,
     think: bool,
+    prefill: str = "",
 ) -> Sample:
-    """The record of one drawn response. ``think`` says whether the prompt asked for reasoning."""
+    """The record of one drawn response. ``think`` says whether the prompt asked for reasoning, ``prefill`` how it began
+    the answer, which the record's answer then begins with; its ids stay the prompt's."""
     parts = loaded.chat.parse(drawn.ids, think=think)
+    answer = f"{prefill} {parts.answer}" if prefill and parts.answer else parts.answer
     return Sample(
         prompt_id=prompt_id,
         index=index,
@@ -62,7 +66,7 @@ def as_sample(
         prompt_ids=prompt_ids,
         response_ids=drawn.ids,
         reasoning=parts.reasoning,
-        answer=parts.answer,
+        answer=answer,
         closed=parts.closed and drawn.finish_reason != "overlong",
         finish_reason=drawn.finish_reason,
     )

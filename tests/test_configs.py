@@ -23,7 +23,7 @@ from dalign.specs.run import RunSpec
 ROOT = Path(__file__).parents[1]
 CONF = config_dir()
 # One entry of each is taken at a time; what an entry needs beside its name stands in NEEDS.
-GROUPS = ("model", "teacher", "dataset", "sampler", "sampler/engine", "selector", "trainer", "logger")
+GROUPS = ("model", "teacher", "dataset", "sampler", "sampler/engine", "selector", "protocol", "trainer", "logger")
 NEEDS = {
     "model=hf": ["model.id=owner/name"],
     "dataset=local": ["dataset.path=FILE"],
@@ -84,7 +84,7 @@ def test_every_entry_of_a_group_passes(turn: int) -> None:
     needed = [extra for choice in chosen for extra in NEEDS.get(choice, [])]
     spec = one("evaluate", *chosen, *needed)
     names = [spec.model.name, spec.teacher.name, spec.dataset.name, spec.sampler.name, spec.sampler.engine.kind]
-    names += [spec.selector.name, spec.trainer.name, spec.logger.name]
+    names += [spec.selector.name, spec.protocol.name, spec.trainer.name, spec.logger.name]
     assert names == [choice.partition("=")[2] for choice in chosen]
 
 

@@ -1,0 +1,53 @@
+"""Grades utility answers by substring, as the released code does, to measure what that is worth; pure functions.
+
+Gold ``8`` accepts ``18``, and the text of the right choice counts wherever it stands, also in "not Paris".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from dalign.judge.base import JudgeItem, unscored
+from dalign.prompts.mmlu import LETTERS
+from dalign.records import Part, Prompt, Verdict
+
+READING = "substring"
+# "A. text" and "(A) text" on lines of their own, or "a text b text c text d text" at the end of one.
+_ON_LINES = re.compile(r"^\s*\(?([A-D])[.):]\s+(.+?)\s*$", re.MULTILINE)
+_IN_LINE = re.compile(r"(?<!\S)a (.+?) b (.+?) c (.+?) d (.+?)\s*$", re.IGNORECASE)
+
+
+def choices(text: str) -> dict[str, str]:
+    """The choices that stand in a prompt by their letters A to D; empty where they cannot be told."""
+    if len(listed := dict(_ON_LINES.findall(text))) == len(LETTERS) == len(_ON_LINES.findall(text)):
+        return listed
+    match = _IN_LINE.search(text)
+    return dict(zip(LETTERS, match.groups(), strict=True)) if match else {}
+
+
+def gold_text(prompt: Prompt) -> str | None:
+    """What must occur in an answer: the gold number, or the text of the gold choice; None where there is none."""
+    if prompt.kind == "choice" and prompt.reference is not None:
+        return choices(prompt.text).get(prompt.reference.upper())
+    return prompt.reference
+
+
+class SubstringJudge:
+    """Labels graded, with the one reading ``substring``; its verdicts take the name of the judge it replaces."""
+
+    version = "substring-1"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def judge(self, items: Sequence[JudgeItem], part: Part) -> list[Verdict]:
+        """One verdict an item, in order."""
+        return [self._one(item, part) for item in items]
+
+    def _one(self, item: JudgeItem, part: Part) -> Verdict:
+        gold = gold_text(item.prompt)
+        if gold is None:
+            return unscored(item, self.name, part, "the prompt tells no reference, or not what its choices say")
+        right = gold.casefold() in item.text(part).casefold()
+        return Verdict(item.sample_id, self.name, part, "graded", correct={READING: right})

@@ -47,6 +47,7 @@ def evaluate_policy(spec: RunSpec, name: str) -> None:
         _judge(spec, cells)
         _judge_by_protocols(cells)
         for cell in cells:
+            protocols.record(cell)
             cell.close()
 
 

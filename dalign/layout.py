@@ -12,6 +12,7 @@ from dalign.specs.run import RunSpec
 ADAPTER_POLICIES = ("distill", "grpo")
 PLAIN_POLICIES = ("base", "teacher")
 POLICIES = (*PLAIN_POLICIES, *ADAPTER_POLICIES)
+PROTOCOLS, PROTOCOLS_ASKED = "protocols", "asked.json"  # a folder of a cell, and the file that names what is in it
 
 
 def run_folder(spec: RunSpec) -> Path:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dalign.cells import SAMPLES_STEP, Cell
-from dalign.layout import ADAPTER_POLICIES
+from dalign.files import read_json, write_json
+from dalign.layout import ADAPTER_POLICIES, PROTOCOLS, PROTOCOLS_ASKED
 from dalign.records import Part, Sample, Scores, Verdict, digest
 from dalign.scores_file import read_scores, write_scores
 from dalign.specs.judge import AnyJudge
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from dalign.attribute.released import Replica
     from dalign.judge import Judge
 
-FOLDER = "protocols"
 JUDGING: tuple[Switch, ...] = ("bare_judge", "substring")
 NO_SCORE = "empty, or longer than the context"
 
@@ -65,6 +65,18 @@ def score(cell: Cell, progress: Progress | None = None) -> None:
         ]
         write_scores(_scores(cell, name), cell.prompts, samples, rows, base=loaded.base_words)
     log.remove()
+
+
+def record(cell: Cell) -> None:
+    """Writes down which protocols have been asked for, now or before: one needs no file of its own."""
+    protocol, path = cell.spec.protocol, cell.path / PROTOCOLS / PROTOCOLS_ASKED
+    if cell.protocol != CORRECTED or not protocol.switches:
+        return
+    asked = {protocol.cut_name if switch == "cut" else switch for switch in protocol.switches}
+    asked |= {protocol.together_name} if protocol.all_together else set()
+    before = set(read_json(path)["asked"]) if path.exists() else set()
+    if asked - before:
+        write_json(path, {"schema": 1, "asked": sorted(before | asked)})
 
 
 def judges(cell: Cell, switch: Switch) -> dict[str, AnyJudge]:
@@ -128,8 +140,8 @@ def _covers(path: Path, samples: Sequence[Sample]) -> bool:
 
 
 def _scores(cell: Cell, name: str) -> Path:
-    return cell.path / FOLDER / f"{name}.safetensors"
+    return cell.path / PROTOCOLS / f"{name}.safetensors"
 
 
 def _verdicts(cell: Cell, switch: Switch) -> VerdictFile:
-    return VerdictFile(cell.path / FOLDER / f"{switch}.parquet")
+    return VerdictFile(cell.path / PROTOCOLS / f"{switch}.parquet")

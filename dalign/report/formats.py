@@ -41,14 +41,14 @@ class PlainTable:
         lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule"]
         return f"% {self.title}\n" + "\n".join(lines) + "\n\\end{tabular}\n"
 
-    def html(self) -> str:
+    def html(self, heading: str = "h2") -> str:
         def line(tag: str, row: Sequence[str]) -> str:
             cells = (f'<{tag} class="text">' if i < self.text else f"<{tag}>" for i in range(len(row)))
             return "<tr>" + "".join(f"{o}{escape(c)}</{tag}>" for o, c in zip(cells, row, strict=True)) + "</tr>"
 
         body = "".join(line("td", row) for row in self.rows)
         table = f"<table><thead>{line('th', self.head)}</thead><tbody>{body}</tbody></table>"
-        return f'<h2>{escape(self.title)}</h2>\n<div class="scroll">{table}</div>'
+        return f'<{heading}>{escape(self.title)}</{heading}>\n<div class="scroll">{table}</div>'
 
 
 def _markdown(text: str) -> str:

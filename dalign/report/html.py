@@ -16,6 +16,7 @@ from dalign.report.rows import PRIMARY, Row
 from dalign.report.screen import explanation, verdict
 from dalign.report.svg import FigureSvg
 from dalign.report.tables import ABOUT_SAFETY, SAFETY, Line, Report, Section, percent, sections, with_interval
+from dalign.report.worth import CAVEAT, worth_tables
 
 CSP = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 CSS = """
@@ -53,6 +54,7 @@ def page(report: Report, figures: Sequence[FigureSvg]) -> str:
         "<h2>Every selector</h2>",
         *_selectors(report, shown),
         _others(report, shown),
+        *_protocols(report),
         "<h2>Caveats</h2>",
         _list(caveats(report)),
         "<h2>Beside the paper</h2>",
@@ -187,6 +189,12 @@ def _others(report: Report, shown: Sequence[Section]) -> str:
     if not rest:
         return ""
     return "<details><summary>Other parts judged and readings</summary>" + "".join(map(_summary, rest)) + "</details>"
+
+
+def _protocols(report: Report) -> list[str]:
+    """What other protocols make of the same run, where it was asked."""
+    tables = worth_tables(report)
+    return ["<h2>Protocols</h2>", *_paragraphs(CAVEAT), *(table.html("h3") for table in tables)] if tables else []
 
 
 def _published() -> list[str]:

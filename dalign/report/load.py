@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from dalign.errors import ArtifactError
 from dalign.files import read_json, read_records
 from dalign.judges_file import judge_versions
+from dalign.layout import benchmark_and_protocol
 from dalign.records import Part, Prompt, Sample, Verdict
 from dalign.report.metrics import Bools, Floats
 from dalign.report.tensors import Oof, add_probe, load_scores
+from dalign.specs.protocol import IMPORTED, PREFILLED
 from dalign.store import StageFolder
 
 ORDER = ("teacher", "base", "distill", "grpo")
@@ -46,13 +48,17 @@ class Cell:
     """One policy on one benchmark. ``truncated``, ``empty`` (no answer, though not cut off) and ``finished`` are
     ``(P, N)`` and exclude each other; ``lengths_PN`` counts response tokens. ``scores`` maps a name to
     ``(P, N, L + 1)`` or ``(P, N)``, NaN where a pair has none; empty for policies without an adapter. ``base`` says
-    what the scores attribute to. ``judge_versions`` maps a judge's name to its version."""
+    what the scores attribute to. ``judge_versions`` maps a judge's name to its version. ``protocol`` says how the
+    samples came about; ``sample_ids_PN`` are theirs, and ``folder`` is the cell's own."""
 
+    folder: Path
     policy: str
     benchmark: str
+    protocol: str
     config: dict[str, Any]
     versions: dict[str, Any]
     prompts: tuple[Prompt, ...]
+    sample_ids_PN: NDArray[np.str_]
     finished_PN: Bools
     truncated_PN: Bools
     empty_PN: Bools
@@ -82,6 +88,7 @@ class LoadedRun:
 def load_run(run_folder: Path) -> LoadedRun:
     """Everything under ``evaluate/``. Raises ``ArtifactError`` where nothing is finished or files do not agree."""
     cells: list[Cell] = []
+    others: list[Cell] = []
     notes: list[str] = []
     for policy in _policies(run_folder / "evaluate"):
         oof = Oof.read(run_folder / "probe" / policy.name)
@@ -90,6 +97,9 @@ def load_run(run_folder: Path) -> LoadedRun:
                 notes.append(f"{policy.name} on {folder.name} is unfinished and left out: rerun the evaluation.")
                 continue
             cell = load_cell(folder, policy.name)
+            if cell.protocol == PREFILLED:
+                others.append(cell)
+                continue
             note = add_probe(cell.scores, oof, cell.benchmark, [p.id for p in cell.prompts], cell.lengths_PN.shape[1])
             notes += [note] if note else []
             cells.append(cell)
@@ -97,7 +107,7 @@ def load_run(run_folder: Path) -> LoadedRun:
         raise ArtifactError(
             f"{run_folder / 'evaluate'}: no finished evaluation; run evaluate.py run={run_folder.name} first"
         )
-    return LoadedRun(run_folder, tuple(cells), tuple(notes), _traces(run_folder / "traces"))
+    return LoadedRun(run_folder, tuple(cells), tuple(notes), _traces(run_folder / "traces"), tuple(others))
 
 
 def _traces(folder: Path) -> dict[str, dict[str, int]]:
@@ -122,21 +132,25 @@ def load_cell(folder: Path, policy: str) -> Cell:
     n = len(grid[0])
     flags = np.array([[(s.finished, s.finish_reason == "length") for s in row] for row in grid], dtype=bool)
     finished, truncated = flags[..., 0], flags[..., 1]
-    verdicts = read_records(folder / "verdicts.parquet", Verdict)
     scores, base = load_scores(folder / "scores.safetensors", list(row_of), n)
-    place = {s.id: (i, j) for i, row in enumerate(grid) for j, s in enumerate(row)}
+    ids = np.array([[s.id for s in row] for row in grid])
+    config = _config(folder / "config.yaml")
+    benchmark, protocol = benchmark_and_protocol(folder.name)
     return Cell(
+        folder=folder,
         policy=policy,
-        benchmark=folder.name,
-        config=_config(folder / "config.yaml"),
+        benchmark=benchmark,
+        protocol=IMPORTED if (config.get("protocol") or {}).get("name") == IMPORTED else protocol,
+        config=config,
         versions=read_json(folder / "versions.json"),
         prompts=prompts,
+        sample_ids_PN=ids,
         finished_PN=finished,
         truncated_PN=truncated,
         empty_PN=~finished & ~truncated,
         lengths_PN=np.array([[len(s.response_ids) for s in row] for row in grid], dtype=np.int64),
         scores=scores,
-        judged=_judged(folder / "verdicts.parquet", verdicts, place, (len(prompts), n)),
+        judged=judged_of(folder / "verdicts.parquet", ids),
         base=base,
         judge_versions=judge_versions(folder),
     )
@@ -162,13 +176,14 @@ def _grid(path: Path, samples: Sequence[Sample], row_of: dict[str, int], policy:
     return [[row[i] for i in range(n)] for row in rows]
 
 
-def _judged(
-    path: Path, verdicts: Sequence[Verdict], place: dict[str, tuple[int, int]], shape: tuple[int, int]
-) -> tuple[Judged, ...]:
-    """One ``Judged`` a judge and part; readings that a judge gave only at times are wrong where it did not."""
+def judged_of(path: Path, sample_ids_PN: NDArray[np.str_]) -> tuple[Judged, ...]:
+    """The verdicts of a file, one ``Judged`` a judge and part; readings that a judge gave only at times are wrong
+    elsewhere."""
+    place = {str(name): (int(i), int(j)) for (i, j), name in np.ndenumerate(sample_ids_PN)}
+    shape = sample_ids_PN.shape
     found: dict[tuple[str, Part], Judged] = {}
     seen: set[tuple[str, str, Part]] = set()
-    for v in verdicts:
+    for v in read_records(path, Verdict):
         if v.sample_id not in place:
             raise ArtifactError(f"{path}: verdict of {v.judge!r} on a sample that is not there ({v.sample_id})")
         if (v.sample_id, v.judge, v.part) in seen:

@@ -5,25 +5,13 @@ Gold ``8`` accepts ``18``, and the text of the right choice counts wherever it s
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from dalign.judge.base import JudgeItem, unscored
-from dalign.prompts.mmlu import LETTERS
+from dalign.prompts.mmlu import choices
 from dalign.records import Part, Prompt, Verdict
 
 READING = "substring"
-# "A. text" and "(A) text" on lines of their own, or "a text b text c text d text" at the end of one.
-_ON_LINES = re.compile(r"^\s*\(?([A-D])[.):]\s+(.+?)\s*$", re.MULTILINE)
-_IN_LINE = re.compile(r"(?<!\S)a (.+?) b (.+?) c (.+?) d (.+?)\s*$", re.IGNORECASE)
-
-
-def choices(text: str) -> dict[str, str]:
-    """The choices that stand in a prompt by their letters A to D; empty where they cannot be told."""
-    if len(listed := dict(_ON_LINES.findall(text))) == len(LETTERS) == len(_ON_LINES.findall(text)):
-        return listed
-    match = _IN_LINE.search(text)
-    return dict(zip(LETTERS, match.groups(), strict=True)) if match else {}
 
 
 def gold_text(prompt: Prompt) -> str | None:

@@ -17,6 +17,7 @@ from dalign.report.screen import explanation, verdict
 from dalign.report.svg import FigureSvg
 from dalign.report.tables import ABOUT_SAFETY, SAFETY, Line, Report, Section, percent, sections, with_interval
 from dalign.report.worth import CAVEAT, worth_tables
+from dalign.specs.protocol import IMPORTED
 
 CSP = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 CSS = """
@@ -233,6 +234,8 @@ def _made(report: Report, name: str) -> list[str]:
 def _command(cell: RunCell) -> str:
     """The command line that a cell was last worked on with."""
     verb, words = "train" if cell.config["stage"] else "evaluate", cell.config.get("command", ())
+    if cell.protocol == IMPORTED:
+        return f"dalign import {shlex.join(words)}"
     return f"python {verb}.py {shlex.join(words)}".rstrip()
 
 

@@ -77,12 +77,14 @@ class Cell:
 @dataclass(frozen=True)
 class LoadedRun:
     """The finished cells of a run, in reading order, and notes on what was left out. ``traces`` counts, by category,
-    what became of the teacher's traces (``kept``, or the reason why not); empty where the run judged none."""
+    what became of the teacher's traces (``kept``, or the reason why not); empty where the run judged none.
+    ``prefilled`` cells ask the prompts of others in another way, and stand beside those."""
 
     folder: Path
     cells: tuple[Cell, ...]
     notes: tuple[str, ...]
     traces: dict[str, dict[str, int]]
+    prefilled: tuple[Cell, ...] = ()
 
 
 def load_run(run_folder: Path) -> LoadedRun:

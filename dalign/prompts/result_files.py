@@ -1,8 +1,8 @@
 """Reads the result files that the paper's authors publish, and refuses a row it cannot read by its file and line.
 
 ``mulit_generation_<d>.csv`` holds prompt, response and label; a second file of the benchmark, named
-``mulit_generation_self_base_embedding_similarity_<d>.csv``, a similarity besides (``embedding_similairty``; the spelling
-is theirs). A cell holds the N items of a prompt, joined by ``__SEPERATOR__``; a similarity item one float a layer, the
+``mulit_generation_self_base_embedding_similarity_<d>.csv``, a similarity besides (``embedding_similairty``, as they
+spell it). A cell holds the N items of a prompt, joined by ``__SEPERATOR__``; a similarity item one float a layer, the
 embeddings first, joined by ``_``. GSM8K has golden_answer in the place of label; MMLU has its responses in
 ``category``, and its subjects in ``response``.
 """

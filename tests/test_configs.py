@@ -48,7 +48,7 @@ PLACEHOLDERS = {
     "ORG/MODEL": "owner/name",
     "MODEL": "owner/name",
 }
-TAKES = {"score": 1, "try": 1, "label": 2, "judge-audit": 1, "report": 1}  # words before the overrides
+TAKES = {"import": 1, "score": 1, "try": 1, "label": 2, "judge-audit": 1, "report": 1}  # words before the overrides
 COMMAND = re.compile(r"(?:python (?P<script>train|evaluate)\.py|dalign (?P<name>[a-z-]+))\b(?P<rest>.*)")
 
 
@@ -194,7 +194,7 @@ def _without_options(name: str, words: list[str]) -> list[str]:
     """The words without a small command's own options and their values."""
     if name not in TAKES:
         return words
-    for option, values in {"-n": 1, "--read": 0, "--json": 1, "--out": 1}.items():
+    for option, values in {"-n": 1, "--read": 0, "--json": 1, "--out": 1, "--policy": 1, "--benchmark": 1}.items():
         if option in words:
             at = words.index(option)
             words = words[:at] + words[at + 1 + values :]

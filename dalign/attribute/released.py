@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from dalign.attribute.batches import Batch, right_pad
+from dalign.attribute.batches import Batch, out_of_memory, right_pad
 from dalign.attribute.frozen import frozen
 from dalign.attribute.hidden import causal_lm
 from dalign.attribute.pairs import Pair, unscorable
 from dalign.attribute.similarity import latent_similarity
+from dalign.errors import ModelError
 from dalign.models import LoadedModel
 
 BATCH = 4
@@ -64,12 +65,12 @@ def _batch(
         return
     rows = [shown[i].prompt_ids + shown[i].response_ids for i in todo]
     batch = right_pad(rows, max(map(len, rows)), loaded.pad_id, loaded.device)
-    ours = _states(loaded.model, batch)
+    ours = _ends(loaded.model, batch)
     with loaded.adapter_off():
-        base = _states(loaded.base_model(), batch)
+        base = _ends(loaded.base_model(), batch)
     for name, replica in replicas.items():
-        similarity_BL = _similarity(_at(ours, batch, replica), _at(base, batch, replica), replica.bf16)
-        for i, values in zip(todo, similarity_BL.tolist(), strict=True):
+        at = int(replica.pad_position)
+        for i, values in zip(todo, _similarity(ours[at], base[at], replica.bf16).tolist(), strict=True):
             into[i][name] = values
 
 
@@ -82,21 +83,24 @@ def _cut(pair: Pair, cut: int | None) -> Pair:
     return replace(pair, prompt_ids=ids[:split], response_ids=ids[split:])
 
 
-def _states(model: torch.nn.Module, batch: Batch) -> tuple[Tensor, ...]:
-    """(B, T, D) hidden states, layers 0 to L, of one plain pass; positions count columns, as transformers does."""
-    decoder = causal_lm(model).get_decoder()
-    out = decoder(input_ids=batch.ids_BT, attention_mask=batch.mask_BT, output_hidden_states=True, use_cache=False)
-    states: tuple[Tensor, ...] = out.hidden_states
-    return states
-
-
-def _at(states: Sequence[Tensor], batch: Batch, replica: Replica) -> Tensor:
-    """(B, L+1, D): the state of each row at the place where ``replica`` reads it."""
-    width = batch.ids_BT.shape[1]
-    own_B = batch.mask_BT.sum(-1) - 1
-    column_B = torch.full_like(own_B, width - 1) if replica.pad_position else own_B
-    rows_B = torch.arange(len(column_B), device=column_B.device)
-    return torch.stack([layer_BTD[rows_B, column_B] for layer_BTD in states], dim=1)
+def _ends(model: torch.nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Hidden states (B, L+1, D) at each row's own last token and at the last column, of one plain pass. Positions count
+    columns, as transformers does by itself. Raises ``ModelError`` where the rows do not fit in memory."""
+    try:
+        out = causal_lm(model).get_decoder()(
+            input_ids=batch.ids_BT, attention_mask=batch.mask_BT, output_hidden_states=True, use_cache=False
+        )
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise ModelError(
+            f"{len(batch.ids_BT)} pairs of {batch.ids_BT.shape[1]} tokens do not fit in memory together, and the released "
+            "code reads its scores in batches of four; use a device with more memory, or leave out these "
+            "protocol.switches (pad_position, cut, bf16_cosine)"
+        ) from error
+    rows_B, own_B = torch.arange(len(batch.ids_BT), device=batch.ids_BT.device), batch.mask_BT.sum(-1) - 1
+    own = torch.stack([states_BTD[rows_B, own_B] for states_BTD in out.hidden_states], dim=1)
+    return own, torch.stack([states_BTD[:, -1] for states_BTD in out.hidden_states], dim=1)
 
 
 def _similarity(ours_BLD: Tensor, base_BLD: Tensor, bf16: bool) -> Tensor:

@@ -94,8 +94,8 @@ def _ends(model: torch.nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         if not out_of_memory(error):
             raise
         raise ModelError(
-            f"{len(batch.ids_BT)} pairs of {batch.ids_BT.shape[1]} tokens do not fit in memory together, and the released "
-            "code reads its scores in batches of four; use a device with more memory, or leave out these "
+            f"{len(batch.ids_BT)} pairs of {batch.ids_BT.shape[1]} tokens do not fit in memory together, and batches of "
+            "four are what the released code's scores hang on; use a device with more memory, or leave out these "
             "protocol.switches (pad_position, cut, bf16_cosine)"
         ) from error
     rows_B, own_B = torch.arange(len(batch.ids_BT), device=batch.ids_BT.device), batch.mask_BT.sum(-1) - 1

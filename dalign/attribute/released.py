@@ -94,9 +94,9 @@ def _ends(model: torch.nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         if not out_of_memory(error):
             raise
         raise ModelError(
-            f"{len(batch.ids_BT)} pairs of {batch.ids_BT.shape[1]} tokens do not fit in memory together, and batches of "
-            "four are what the released code's scores hang on; use a device with more memory, or leave out these "
-            "protocol.switches (pad_position, cut, bf16_cosine)"
+            f"{len(batch.ids_BT)} pairs of {batch.ids_BT.shape[1]} tokens do not fit in memory together, as the "
+            "released code's scores want them; use a device with more memory, or leave these protocol.switches out: "
+            "pad_position, cut, bf16_cosine"
         ) from error
     rows_B, own_B = torch.arange(len(batch.ids_BT), device=batch.ids_BT.device), batch.mask_BT.sum(-1) - 1
     own = torch.stack([states_BTD[rows_B, own_B] for states_BTD in out.hidden_states], dim=1)

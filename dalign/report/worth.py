@@ -5,7 +5,7 @@ Both are measured on the same prompts, so the difference is paired; its interval
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,9 +23,10 @@ from dalign.specs.protocol import CORRECTED
 from dalign.specs.sampling import SelectorSpec
 
 CAVEAT = (
-    "These choices are the released code's, each measured on this run's own samples. They are not shown to have "
-    "produced the paper's tables; 'released_code' is all of them together. A row tells the rate by that protocol less "
-    "the corrected one on the same prompts, in points: more is not better, it is an error of so many points."
+    "Each line tells a rate by another protocol less the corrected one on the same prompts, in points. The switches are "
+    "choices of the released code, measured on this run's own samples, and 'released_code' is all of them together. They "
+    "are not shown to have produced the paper's tables. 'prefilled' asks utility prompts as the paper does, so its "
+    "samples are others."
 )
 
 
@@ -117,10 +118,15 @@ def _table(section: Section, policy: str, found: Sequence[Worth]) -> PlainTable:
     for protocol in dict.fromkeys(w.row.protocol for w in found):
         for chosen, word in ((False, "one answer"), (True, "chosen")):
             cells = [at.get((protocol, chosen, name)) for name in names]
-            if any(cells):
+            if any(cells) and (chosen or any(_says(at, w) for w in cells if w)):
                 rows.append((protocol, word, *(_change(one) for one in cells)))
     title = f"{policy}: what each protocol is worth, in points; {METRIC_WORDS[section.metric]}; {section.said_by}"
     return PlainTable(f"protocols_{policy}_{section.metric}", title, ("protocol", "of", *names), tuple(rows), 2)
+
+
+def _says(at: Mapping[tuple[str, bool, str], Worth], one: Worth) -> bool:
+    """Whether a single answer's line tells something: it moved, or no line of a choice stands beside it."""
+    return one.low is not None or (one.row.protocol, True, one.row.benchmark) not in at
 
 
 def _value(row: Row | None) -> str:

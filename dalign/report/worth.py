@@ -23,10 +23,10 @@ from dalign.specs.protocol import CORRECTED
 from dalign.specs.sampling import SelectorSpec
 
 CAVEAT = (
-    "Each line tells a rate by another protocol less the corrected one on the same prompts, in points. The switches are "
-    "choices of the released code, measured on this run's own samples; 'released_code' is all of them together. They are "
-    "not shown to have produced the paper's tables. 'prefilled' asks utility prompts as the paper does, so its samples "
-    "are others."
+    "Each line tells a rate by another protocol less the corrected one on the same prompts, in points. The switches "
+    "are choices of the released code, measured on this run's own samples; 'released_code' is all of them together. "
+    "They are not shown to have produced the paper's tables. 'prefilled' asks utility prompts as the paper does, so "
+    "its samples are others."
 )
 
 

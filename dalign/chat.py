@@ -45,9 +45,14 @@ class Chat:
         self.encoder = Encoder(tokenizer, template=str(tokenizer.chat_template), tags=(think.open, think.close))
 
     def prompt_ids(self, messages: Sequence[Message], *, think: bool, prefill: str = "") -> tuple[int, ...]:
-        """The ids of ``messages`` up to the assistant's turn; with ``think`` the opening tag, if it belongs there, then
-        ``prefill``, in which nothing is a control token."""
+        """The ids of ``messages`` up to the assistant's turn; with ``think`` the opening tag, if it belongs there.
+
+        ``prefill`` begins the answer: nothing in it is a control token, and a tag that the template opens goes.
+        """
         pieces = self.prompt_pieces(messages)
+        if prefill and not think:
+            head = pieces[-1][0].rstrip()
+            pieces[-1] = (head.removesuffix(self.think.open), False) if head.endswith(self.think.open) else pieces[-1]
         if think and self.think.where == "prompt" and not pieces[-1][0].rstrip().endswith(self.think.open):
             pieces[-1] = (f"{pieces[-1][0]}{self.think.open}\n", False)
         return self.encoder.encode([*pieces, (prefill, True)])

@@ -91,9 +91,10 @@ def _write(stage: StageFolder, found: ResultFile, policy: str, name: str, source
     by_id = {p.id: p for p in prompts}
     verdicts = judge.judge([JudgeItem.of(s, by_id[s.prompt_id]) for s in samples], spec.parts[0])
     record_judge(stage.path, spec, judge)
+    write_records(stage.path / "prompts.parquet", prompts)
+    write_records(stage.path / "samples.parquet", samples)
+    write_records(stage.path / "verdicts.parquet", verdicts)
     files = ["prompts.parquet", "samples.parquet", "verdicts.parquet", JUDGES]
-    for file, records in zip(files, (prompts, samples, verdicts), strict=False):
-        write_records(stage.path / file, records)
     if all(row.similarity_NL is not None for row in found.rows):
         every = [list(values) for row in found.rows for values in row.similarity_NL or ()]
         scores = [Scores(s.id, source, {"similarity": values}) for s, values in zip(samples, every, strict=True)]

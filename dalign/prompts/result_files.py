@@ -74,7 +74,7 @@ def read_result_file(path: Path) -> ResultFile:
         raise DataError(
             f"{path}: has neither label, golden_answer nor {SIMILARITY}; these are not the columns of a result file"
         )
-    read, refused = [], []
+    read, refused = list[Published](), list[str]()
     for row in rows:
         try:
             read.append(_same_shape(_published(row, kind), read[0] if read else None))

@@ -74,7 +74,7 @@ def _import(argv: Sequence[str]) -> int:
     parser.add_argument("files", nargs="+", metavar="FILE", help=about)
     parser.add_argument("--policy", default="distill", help="whose responses they are: distill, grpo, base (distill)")
     parser.add_argument("--benchmark", metavar="NAME", help="the benchmark, if the file's name does not tell it")
-    asked = parser.parse_args(argv)
+    asked = parser.parse_intermixed_args(argv)
     overrides = [word for word in asked.files if "=" in word and not Path(word).exists()]
     files = [Path(word) for word in asked.files if word not in overrides]
     if not files or not any(word.lstrip("+").startswith("run=") for word in overrides):

@@ -17,7 +17,7 @@ from dalign.toy.world import World
 STUDENT = ("model=qwen2_5_0_5b", "teacher=r1_llama_8b")
 # Of each prompt the second response is the least similar one at layer 12; it is unsafe for one prompt of four.
 LABELS = [(0, 1), (0, 1), (1, 1), (0, 0)]
-RATE, CHOSEN = 5 / 8, 1 / 4
+RATE, CHOSEN = 1 / 2, 1 / 4
 
 
 def write(path: Path, head: list[str], rows: list[list[str]]) -> str:

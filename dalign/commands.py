@@ -22,7 +22,7 @@ def _report(argv: Sequence[str]) -> int:
     about = "a run's name or folder, or `paper` for its published rows; and key=value, as for evaluate"
     parser.add_argument("runs", nargs="+", metavar="RUN", help=about)
     parser.add_argument("--out", type=Path, metavar="DIR", help="write all of them there as one set of tables")
-    asked = parser.parse_args(argv)
+    asked = parser.parse_intermixed_args(argv)
     overrides = [word for word in asked.runs if "=" in word and not Path(word).exists()]
     spec = _one_spec(overrides)
     named = [word for word in asked.runs if word not in overrides]

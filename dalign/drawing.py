@@ -56,7 +56,8 @@ def as_sample(
     """The record of one drawn response. ``think`` says whether the prompt asked for reasoning, ``prefill`` how it began
     the answer, which the record's answer then begins with; its ids stay the prompt's."""
     parts = loaded.chat.parse(drawn.ids, think=think)
-    answer = f"{prefill} {parts.answer}" if prefill and parts.answer else parts.answer
+    begun = prefill and parts.answer and not parts.reasoning  # where reasoning was closed after all, it began there
+    answer = f"{prefill} {parts.answer}" if begun else parts.answer
     return Sample(
         prompt_id=prompt_id,
         index=index,

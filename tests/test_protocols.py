@@ -187,8 +187,9 @@ def test_prefilled_prompts_end_in_the_prefill_and_are_scored_as_they_were_drawn(
     for sample in samples:
         asked = loaded.chat.user_ids(prompts[sample.prompt_id].text, think=False)
         assert sample.prompt_ids == (*asked, *words)
-        assert sample.reasoning == ""
-        assert sample.empty or sample.answer.startswith("the answer is ")
+        assert sample.closed
+        assert sample.empty or bool(sample.reasoning) != sample.answer.startswith("the answer is ")
+    assert sum(sample.answer.startswith("the answer is ") for sample in samples) > 12
     scored = read_scores(folder / "scores.safetensors", samples)
     (anew,) = score_pairs(loaded, [Pair(samples[0].prompt_ids, samples[0].response_ids)], spec.attribution)
     assert scored[samples[0].id].layered["similarity"] == pytest.approx(anew.layered["similarity"], abs=1e-5)

@@ -22,7 +22,10 @@ def gold_text(prompt: Prompt) -> str | None:
 
 
 class SubstringJudge:
-    """Labels graded, with the one reading ``substring``; its verdicts take the name of the judge it replaces."""
+    """Labels graded, with the one reading ``substring``; its verdicts take the name of the judge it replaces.
+
+    Whatever part is asked about, the reasoning counts too: "anywhere" is anywhere in the response.
+    """
 
     version = "substring-1"
 
@@ -37,5 +40,5 @@ class SubstringJudge:
         gold = gold_text(item.prompt)
         if gold is None:
             return unscored(item, self.name, part, "the prompt tells no reference, or not what its choices say")
-        right = gold.casefold() in item.text(part).casefold()
+        right = gold.casefold() in item.text("both").casefold()
         return Verdict(item.sample_id, self.name, part, "graded", correct={READING: right})

@@ -53,14 +53,14 @@ def console_for(width: int) -> Console:
     return console if console.is_terminal else Console(width=width)
 
 
-def plain_table(table: PlainTable) -> Table:
+def plain_table(table: PlainTable) -> RenderableType:
     """A plain table as rich prints it."""
-    shown = Table(title=table.title, title_justify="left", title_style="italic", box=SIMPLE_HEAD, padding=(0, 1))
+    shown = Table(box=SIMPLE_HEAD, padding=(0, 1))
     for i, name in enumerate(table.head):
         shown.add_column(name, justify="left" if i < table.text else "right", overflow="fold")
     for row in table.rows:
         shown.add_row(*row)
-    return shown
+    return Group(Text(table.title, style="italic"), shown)
 
 
 def explanation(report: Report) -> str:

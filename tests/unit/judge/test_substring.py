@@ -42,6 +42,13 @@ def test_the_text_of_the_right_choice_counts_wherever_it_stands(answer: str, by_
     assert graded(answer, text=ON_LINES, kind="choice", reference="B") == (by_substring, own)
 
 
+def test_the_reasoning_counts_too() -> None:
+    one = item("Answer: A", text=ON_LINES, kind="choice", reference="B", reasoning="Is it Paris ? No.")
+    (verdict,) = SubstringJudge("answers").judge([one], "answer")
+    assert verdict.correct == {READING: True}
+    assert verdict.part == "answer"
+
+
 def test_choices_are_read_off_every_prompt_of_the_embedded_world() -> None:
     for prompt in World.of(0).prompts("toy_mmlu"):
         found = choices(prompt.text)

@@ -30,10 +30,11 @@ NO_SCORE = "empty, or longer than the context"
 
 def unscored(cell: Cell) -> dict[str, Replica]:
     """The replicas of scores, by the name of their protocol, that do not cover the cell's samples yet."""
-    if cell.name not in ADAPTER_POLICIES or cell.protocol != CORRECTED:
+    asked = _replicas(cell.spec.protocol)
+    if not asked or cell.name not in ADAPTER_POLICIES or cell.protocol != CORRECTED:
         return {}
     samples = cell.samples()
-    return {name: r for name, r in _replicas(cell.spec.protocol).items() if not _covers(_scores(cell, name), samples)}
+    return {name: replica for name, replica in asked.items() if not _covers(_scores(cell, name), samples)}
 
 
 def score(cell: Cell, progress: Progress | None = None) -> None:

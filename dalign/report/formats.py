@@ -42,8 +42,8 @@ class PlainTable:
         lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule"]
         return f"% {self.title}\n" + "\n".join(lines) + "\n\\end{tabular}\n"
 
-    def html(self) -> str:
-        return f"<h2>{escape(self.title)}</h2>\n{table(self.head, self.rows, self.text)}"
+    def html(self, heading: str = "h2") -> str:
+        return f"<{heading}>{escape(self.title)}</{heading}>\n{table(self.head, self.rows, self.text)}"
 
 
 def _markdown(text: str) -> str:

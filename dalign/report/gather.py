@@ -6,15 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from rich.table import Table
-
 from dalign.errors import ConfigError
 from dalign.files import write_text
 from dalign.report.configurations import ONE_ANSWER, PUBLISHED, Change, Entry, changes, gaps, of_report, read_published
 from dalign.report.document import bullets, document
 from dalign.report.formats import PlainTable
 from dalign.report.published import CAVEATS
-from dalign.report.screen import WIDE, console_for
+from dalign.report.screen import WIDE, console_for, plain_table
 
 __all__ = ["gathered", "of_report", "print_gathered", "read_published", "write_gathered"]
 
@@ -45,12 +43,7 @@ def print_gathered(found: Sequence[PlainTable], out: Path) -> None:
     """Prints the first table and names the files."""
     console = console_for(WIDE)
     for table in found[:1]:
-        shown = Table(title=table.title)
-        for i, name in enumerate(table.head):
-            shown.add_column(name, justify="left" if i < table.text else "right", overflow="fold")
-        for row in table.rows:
-            shown.add_row(*row)
-        console.print(shown)
+        console.print(plain_table(table))
     console.print(f"{', '.join(table.name for table in found)}: {out / 'index.html'}, and .md, .csv, .tex beside it")
 
 

@@ -15,12 +15,15 @@ from dalign.report.samples import Embedded, packed
 from dalign.report.screen import explanation, verdict
 from dalign.report.svg import FigureSvg
 from dalign.report.tables import ABOUT_SAFETY, Line, Report, Section, percent, sections, with_interval
+from dalign.report.worth import CAVEAT, worth_tables
+from dalign.specs.protocol import IMPORTED
 
 CHAPTERS = {
     "safety": "Safety",
     "utility": "Utility and over-refusal",
     "figures": "Figures",
     "selectors": "Every selector",
+    "protocols": "Protocols",
     "samples": "Samples",
     "caveats": "Caveats",
     "paper": "Beside the paper",
@@ -36,7 +39,7 @@ def page(report: Report, figures: Sequence[FigureSvg], samples: Embedded) -> str
         f"<h1>Run {escape(name)}</h1>",
         f'<p class="headline">{escape(verdict(report))}</p>',
         *paragraphs(explanation(report).split("\n")[0]),
-        "<nav>" + " ".join(f'<a href="#{key}">{escape(title)}</a>' for key, title in CHAPTERS.items()) + "</nav>",
+        _contents(report),
         _heading("safety"),
         *(_summary(section) for section in shown if section.metric in ABOUT_SAFETY),
         _heading("utility"),
@@ -46,6 +49,7 @@ def page(report: Report, figures: Sequence[FigureSvg], samples: Embedded) -> str
         _heading("selectors"),
         *_selectors(report, shown),
         _others(report, shown),
+        *_protocols(report),
         _heading("samples"),
         *_samples(samples, name),
         _heading("caveats"),
@@ -56,6 +60,11 @@ def page(report: Report, figures: Sequence[FigureSvg], samples: Embedded) -> str
         *_made(report, name),
     ]
     return document(name, parts)
+
+
+def _contents(report: Report) -> str:
+    shown = {key: title for key, title in CHAPTERS.items() if key != "protocols" or worth_tables(report)}
+    return "<nav>" + " ".join(f'<a href="#{key}">{escape(title)}</a>' for key, title in shown.items()) + "</nav>"
 
 
 def _heading(key: str) -> str:
@@ -154,6 +163,12 @@ def _data(name: str, value: object) -> str:
     return f'<script type="application/gzip" data-samples="{name}">{packed(value)}</script>'
 
 
+def _protocols(report: Report) -> list[str]:
+    """What other protocols make of the same run, where it was asked."""
+    tables = worth_tables(report)
+    return [_heading("protocols"), *paragraphs(CAVEAT), *(table.html("h3") for table in tables)] if tables else []
+
+
 def _published() -> list[str]:
     head = ("stage", "selector", *COLUMNS)
     body: list[list[Cell]] = [[r.stage, r.printed, *(f"{v:+.1f}".replace("-", "−") for v in r.values)] for r in ROWS]
@@ -190,6 +205,8 @@ def _made(report: Report, name: str) -> list[str]:
 def _command(cell: RunCell) -> str:
     """The command line that a cell was last worked on with."""
     verb, words = "train" if cell.config["stage"] else "evaluate", cell.config.get("command", ())
+    if cell.protocol == IMPORTED:
+        return f"dalign import {shlex.join(words)}"
     return f"python {verb}.py {shlex.join(words)}".rstrip()
 
 

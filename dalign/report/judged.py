@@ -5,7 +5,6 @@ A verdict on a sample that is not there, and a second one on the same part, are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dalign.errors import ArtifactError
+from dalign.files import read_records
 from dalign.records import Part, Verdict
 from dalign.report.metrics import Bools, Floats
 
@@ -53,20 +53,19 @@ class Judged:
             self.correct[reading][at] = right
 
 
-def judged_of(
-    path: Path, verdicts: Sequence[Verdict], place: Mapping[str, tuple[int, int]], shape: tuple[int, int]
-) -> tuple[Judged, ...]:
-    """One ``Judged`` a judge and part; readings that a judge gave only at times are wrong where it did not. ``place``
-    maps a sample's id to its row and column."""
+def judged_of(path: Path, sample_ids_PN: NDArray[np.str_]) -> tuple[Judged, ...]:
+    """The verdicts of a file, one ``Judged`` a judge and part; readings that a judge gave only at times are wrong where
+    it did not."""
+    place = {str(name): (int(i), int(j)) for (i, j), name in np.ndenumerate(sample_ids_PN)}
     found: dict[tuple[str, Part], Judged] = {}
     seen: set[tuple[str, str, Part]] = set()
-    for v in verdicts:
+    for v in read_records(path, Verdict):
         if v.sample_id not in place:
             raise ArtifactError(f"{path}: verdict of {v.judge!r} on a sample that is not there ({v.sample_id})")
         if (v.sample_id, v.judge, v.part) in seen:
             raise ArtifactError(f"{path}: {v.judge!r} has two verdicts on the {v.part} of sample {v.sample_id}")
         seen.add((v.sample_id, v.judge, v.part))
         if (v.judge, v.part) not in found:
-            found[v.judge, v.part] = Judged.blank(v.judge, v.part, shape)
+            found[v.judge, v.part] = Judged.blank(v.judge, v.part, sample_ids_PN.shape)
         found[v.judge, v.part].put(place[v.sample_id], v)
     return tuple(found[key] for key in sorted(found))

@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from dalign.errors import ArtifactError
 from dalign.files import read_json, read_records
 from dalign.judges_file import judge_versions
-from dalign.records import FinishReason, Prompt, Sample, Verdict
+from dalign.layout import benchmark_and_protocol
+from dalign.records import FinishReason, Prompt, Sample
 from dalign.report.judged import Judged, judged_of
 from dalign.report.metrics import Bools, Floats
 from dalign.report.tensors import Oof, add_probe, load_scores
+from dalign.specs.protocol import IMPORTED, PREFILLED
 from dalign.store import StageFolder
 
 ORDER = ("teacher", "base", "distill", "grpo")
@@ -42,13 +44,18 @@ class Cell:
     """One policy on one benchmark. ``truncated``, ``empty`` (no answer, though not cut off) and ``finished`` are
     ``(P, N)`` and exclude each other; ``lengths_PN`` counts response tokens. ``scores`` maps a name to
     ``(P, N, L + 1)`` or ``(P, N)``, NaN where a pair has none; empty for policies without an adapter. ``base`` says
-    what the scores attribute to. ``judge_versions`` maps a judge's name to its version. ``responses``: P rows of N."""
+    what the scores attribute to. ``judge_versions`` maps a judge's name to its version. ``protocol`` says how the
+    samples came about; ``sample_ids_PN`` are theirs, ``responses`` their texts, P rows of N, and ``folder`` is the
+    cell's own."""
 
+    folder: Path
     policy: str
     benchmark: str
+    protocol: str
     config: dict[str, Any]
     versions: dict[str, Any]
     prompts: tuple[Prompt, ...]
+    sample_ids_PN: NDArray[np.str_]
     finished_PN: Bools
     truncated_PN: Bools
     empty_PN: Bools
@@ -68,17 +75,20 @@ class Cell:
 @dataclass(frozen=True)
 class LoadedRun:
     """The finished cells of a run, in reading order, and notes on what was left out. ``traces`` counts, by category,
-    what became of the teacher's traces (``kept``, or the reason why not); empty where the run judged none."""
+    what became of the teacher's traces (``kept``, or the reason why not); empty where the run judged none.
+    ``prefilled`` cells ask the prompts of others in another way, and stand beside those."""
 
     folder: Path
     cells: tuple[Cell, ...]
     notes: tuple[str, ...]
     traces: dict[str, dict[str, int]]
+    prefilled: tuple[Cell, ...] = ()
 
 
 def load_run(run_folder: Path) -> LoadedRun:
     """Everything under ``evaluate/``. Raises ``ArtifactError`` where nothing is finished or files do not agree."""
     cells: list[Cell] = []
+    others: list[Cell] = []
     notes: list[str] = []
     for policy in _policies(run_folder / "evaluate"):
         oof = Oof.read(run_folder / "probe" / policy.name)
@@ -87,6 +97,9 @@ def load_run(run_folder: Path) -> LoadedRun:
                 notes.append(f"{policy.name} on {folder.name} is unfinished and left out: rerun the evaluation.")
                 continue
             cell = load_cell(folder, policy.name)
+            if cell.protocol == PREFILLED:
+                others.append(cell)
+                continue
             note = add_probe(cell.scores, oof, cell.benchmark, [p.id for p in cell.prompts], cell.lengths_PN.shape[1])
             notes += [note] if note else []
             cells.append(cell)
@@ -94,7 +107,7 @@ def load_run(run_folder: Path) -> LoadedRun:
         raise ArtifactError(
             f"{run_folder / 'evaluate'}: no finished evaluation; run evaluate.py run={run_folder.name} first"
         )
-    return LoadedRun(run_folder, tuple(cells), tuple(notes), _traces(run_folder / "traces"))
+    return LoadedRun(run_folder, tuple(cells), tuple(notes), _traces(run_folder / "traces"), tuple(others))
 
 
 def _traces(folder: Path) -> dict[str, dict[str, int]]:
@@ -119,21 +132,25 @@ def load_cell(folder: Path, policy: str) -> Cell:
     n = len(grid[0])
     flags = np.array([[(s.finished, s.finish_reason == "length") for s in row] for row in grid], dtype=bool)
     finished, truncated = flags[..., 0], flags[..., 1]
-    verdicts = read_records(folder / "verdicts.parquet", Verdict)
     scores, base = load_scores(folder / "scores.safetensors", list(row_of), n)
-    place = {s.id: (i, j) for i, row in enumerate(grid) for j, s in enumerate(row)}
+    ids = np.array([[s.id for s in row] for row in grid])
+    config = _config(folder / "config.yaml")
+    benchmark, protocol = benchmark_and_protocol(folder.name)
     return Cell(
+        folder=folder,
         policy=policy,
-        benchmark=folder.name,
-        config=_config(folder / "config.yaml"),
+        benchmark=benchmark,
+        protocol=IMPORTED if (config.get("protocol") or {}).get("name") == IMPORTED else protocol,
+        config=config,
         versions=read_json(folder / "versions.json"),
         prompts=prompts,
+        sample_ids_PN=ids,
         finished_PN=finished,
         truncated_PN=truncated,
         empty_PN=~finished & ~truncated,
         lengths_PN=np.array([[len(s.response_ids) for s in row] for row in grid], dtype=np.int64),
         scores=scores,
-        judged=judged_of(folder / "verdicts.parquet", verdicts, place, (len(prompts), n)),
+        judged=judged_of(folder / "verdicts.parquet", ids),
         base=base,
         judge_versions=judge_versions(folder),
         responses=tuple(tuple(Response(s.reasoning, s.answer, s.finish_reason, s.closed) for s in row) for row in grid),

@@ -11,6 +11,7 @@ from dalign.specs.base import Free, FreeBool, FreeInt, FreeStr, Spec
 from dalign.specs.data import BenchmarkSpec, DatasetSpec
 from dalign.specs.judge import AnyJudge
 from dalign.specs.model import ModelSpec
+from dalign.specs.protocol import ProtocolSpec
 from dalign.specs.sampling import AttributionSpec, SamplerSpec, SelectorSpec
 from dalign.specs.stage import LoggerSpec, Stage, TeacherSpec, TrainerSpec
 
@@ -60,6 +61,7 @@ class RunSpec(Spec):
     selector: SelectorSpec
     judges: dict[str, AnyJudge]
     benchmark: dict[str, BenchmarkSpec]
+    protocol: ProtocolSpec = ProtocolSpec()
     stage: Annotated[Stage, Field(discriminator="name")] | None = None
     attack: Attack | None = None
     trainer: TrainerSpec

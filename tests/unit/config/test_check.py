@@ -115,6 +115,17 @@ EVALUATIONS: dict[str, dict[str, str]] = {
         "attribution.layers=[1,3]": "",
         "selector.layer=2": "selector.layer=2 is none of attribution.layers=[1, 3]",
     },
+    "protocol": {
+        "protocol.switches=[pad,cut]": "protocol.switches.0=pad: known: bare_judge, bf16_cosine, cut, pad_position",
+        "protocol.cut_at=0": "protocol.cut_at=0: must be greater than 0",
+        "protocol.prefill=true": "",
+        "benchmark=[toy_dan]": "protocol.prefill: none of the benchmarks has words to begin the answer with",
+    },
+    "switches": {
+        "protocol=released_code": "protocol.switches: pad_position, cut, bf16_cosine are about the similarity",
+        "attribution.layered=[]": "",
+        "selector=kl": "",
+    },
     "attribution": {"selector=kl": "selector.score=kl: attribution does not compute it", "attribution=similarity": ""},
 }
 

@@ -25,21 +25,22 @@ function textBlock(name, text, shown) {
   return make("pre", { class: "said", "data-said": name, dir: "auto" }, text.trim() ? visible(text) : "(empty)");
 }
 
-/* A table of all N: who chose them, verdicts, scores, lengths. */
+/* A table of all N: verdicts, scores, lengths, who chose them; a star marks the headline's choice. */
 function comparison(index, row, page) {
   const { cell } = row;
   const heads = (names, attributes) => names.map((name) => make("th", { scope: "col", ...attributes }, name));
   const left = { class: "text" };
   const judges = cell.verdicts.map((one) => one.name);
-  const head = [...heads(["answer"]), ...heads(["chosen by", ...judges], left)];
-  head.push(...heads([...cell.scores, "tokens"]), ...heads(["finish"], left));
+  const head = [...heads(["answer"]), ...heads(judges, left), ...heads([...cell.scores, "tokens"])];
+  head.push(...heads(["finish", "chosen by"], left));
   const words = (...content) => make("td", left, ...content);
   const number = (value) => make("td", {}, value === null ? "\u2013" : brief(value));
   const body = page.tokens.map((tokens, k) => {
     const said = cell.verdicts.map((_, i) => words(verdict(index, row, page, i, k)));
     const scores = page.scores[k].map(number);
-    const chosen = words(...chosenBy(row, k).map(chip));
-    return make("tr", {}, number(k + 1), chosen, ...said, ...scores, number(tokens), words(page.finish[k]));
+    const chosen = chosenBy(row, k);
+    const name = make("td", {}, k + 1 + (chosen.some((one) => one.headline) ? " \u2605" : ""));
+    return make("tr", {}, name, ...said, ...scores, number(tokens), words(page.finish[k]), words(...chosen.map(chip)));
   });
   const table = make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...body));
   return make("div", { class: "scroll" }, table);

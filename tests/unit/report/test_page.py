@@ -42,11 +42,11 @@ class Site(NamedTuple):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     run = tmp_path_factory.mktemp("runs") / "night"
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(3)
     truth, guard = {}, {}
     scores = {"kl": rng.random((12, 4)), "similarity": rng.random((12, 4, 3))}
     for policy in ("base", "distill"):
-        truth[policy, "attacks"] = ["".join(rng.choice(list("usss-"), 4)) for _ in range(12)]
+        truth[policy, "attacks"] = ["".join(rng.choice(list("uuss-"), 4)) for _ in range(12)]
         guard[policy, "attacks"] = [
             "".join(c if c == "-" else rng.choice([c, c, c, "u", "s", "x"]) for c in word)
             for word in truth[policy, "attacks"]
@@ -190,7 +190,8 @@ def test_a_prompt_opens_its_texts_hidden_then_shown_and_inert(browser: Tab, site
     word = site.truth["distill", "attacks"][0]
     assert len(browser.texts("article")) == len(word) == 4
     rows = browser.texts("#browser tbody tr")
-    assert ["unsafe" in row.split("a_guard")[0] or "safe" in row for row in rows] == [True] * 4 or "-" in word
+    said = {"u": "unsafe", "s": "safe", "-": "unscored truncated"}
+    assert browser.texts("#browser tbody td:nth-child(2)") == [said[c] for c in word]
     chosen = max((j for j, c in enumerate(word) if c != "-"), key=lambda j: site.kl[0, j])
     assert ["kl_argmax" in row for row in rows] == [j == chosen for j in range(4)]
     browser.click("[data-show]")

@@ -2,8 +2,8 @@
 
 8 prompts, 8 samples each, at temperature 0.7. How long each response is was drawn beforehand, the same for every way:
 real models end most of their answers early and a few late. ``generate`` gets each prompt N times, pads, and decodes
-until the slowest ends; ``--uncached`` adds the published way, the same without a key-value cache. ``generate_batch`` is
-transformers' continuous batching. Every way has a process of its own; they take turns, and the fastest run counts.
+until the slowest ends; ``--ways "generate, no cache"`` is the published way, the same without a key-value cache, and
+takes many minutes. ``generate_batch`` is transformers' continuous batching. Every way has a process of its own; they take turns, and the fastest run counts.
 Tokens are those of the responses; what is computed for rows that have ended counts for nothing.
 """
 
@@ -30,7 +30,7 @@ UNCACHED = "generate, no cache"
 
 def main() -> None:
     parser = options(__doc__, rounds=2)
-    parser.add_argument("--uncached", action="store_true", help="also without a key-value cache: many minutes")
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=[*WAYS, UNCACHED], help="those to time")
     asked = parser.parse_args()
     if asked.case:
         print(json.dumps(run_way(asked, asked.shapes[0])))
@@ -44,16 +44,16 @@ def main() -> None:
 
 def measure(asked: argparse.Namespace, shape: str) -> dict[str, dict[str, float]]:
     """All ways for a shape, in turns; prints the table."""
-    ways = (*WAYS, UNCACHED) if asked.uncached else WAYS
-    best = fastest(__file__, asked, shape, ways)
+    best = fastest(__file__, asked, shape, asked.ways)
     print(f"\n{shape} tokens, {PROMPTS} prompts, N = {N}, {asked.dtype}, {asked.threads} threads")
     print(f"{'way':<22}{'s':>8}{'tokens':>9}{'tokens/s':>10}{'against generate':>18}")
     for way, run in best.items():
         run["tokens_per_s"] = run["tokens"] / run["seconds"]
-        run["against_generate"] = best["generate"]["seconds"] / run["seconds"]
-        print(
-            f"{way:<22}{run['seconds']:8.1f}{run['tokens']:9.0f}{run['tokens_per_s']:10.0f}{run['against_generate']:18.2f}"
-        )
+        ratio = f"{'–':>18}"
+        if peer := best.get("generate"):
+            run["against_generate"] = peer["seconds"] / run["seconds"]
+            ratio = f"{run['against_generate']:18.2f}"
+        print(f"{way:<22}{run['seconds']:8.1f}{run['tokens']:9.0f}{run['tokens_per_s']:10.0f}{ratio}")
     return best
 
 

@@ -12,7 +12,7 @@ READY := $(VENV)/.ready
 help:
 	@echo "make demo         the whole way on the embedded world, on a CPU, offline; names the report"
 	@echo "make test         lint, format, types, tests"
-	@echo "make campaign     long checks: how often the report's intervals hold the truth, on simulated runs"
+	@echo "make campaign     long checks: how often intervals hold the truth on simulated runs; 10,000 damaged inputs"
 	@echo "make world SEED=1 trains the embedded world's models of another seed"
 	@echo "make bench        measures speed against peers; prints tables"
 
@@ -28,12 +28,14 @@ test: $(READY)
 
 campaign: $(READY)
 	$(BIN)/python campaign/coverage.py
+	$(BIN)/python campaign/fuzz.py
 
 world: $(READY)
 	$(BIN)/dalign train stage=pretrain world_seed=$(SEED) $(ARGS)
 
 bench: $(READY)
 	$(BIN)/python bench/startup.py
+	$(BIN)/python bench/report.py
 	@if [ -z "$(MODEL)" ]; then \
 	  echo "make bench MODEL=FOLDER_OR_GGUF also measures attribution and sampling, on that model"; \
 	else \

@@ -8,7 +8,6 @@ audit asks only a judge that is new.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +22,7 @@ from dalign.errors import ConfigError, DataError, did_you_mean
 from dalign.files import write_named
 from dalign.judge import Judge, JudgeItem, make_judge
 from dalign.process import quiet, set_threads
+from dalign.prompts.readers import Row, read_rows
 from dalign.records import Part, Prompt, Verdict, digest
 from dalign.report.agreement import Agreement, agreement, cohen_kappa
 from dalign.report.intervals import Groups
@@ -77,11 +77,7 @@ def main(spec: RunSpec, path: Path, json_file: Path | None) -> int:
 def read_labelled(path: Path) -> list[Labelled]:
     """The rows of a labelled file. Raises ``DataError`` with file and line for one that cannot be read, and for a file
     without rows or with labels of one kind alone."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
-    rows = [_labelled(line, f"{path}:{i}", str(i)) for i, line in enumerate(lines, 1) if line.strip()]
+    rows = [_labelled(row) for row in read_rows(path, "jsonl")]
     if len({row.unsafe for row in rows}) < 2:
         raise DataError(f"{path}: {len(rows)} rows; an audit needs answers of both labels, {' and '.join(LABELS)}")
     return rows
@@ -124,27 +120,16 @@ def _judged(spec: RunSpec, key: str, rows: Sequence[Labelled], path: Path) -> li
     return out
 
 
-def _labelled(line: str, place: str, number: str) -> Labelled:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{place}: no JSON ({error.msg})") from error
-    if not isinstance(row, dict):
-        raise DataError(f"{place}: a row is an object with prompt, response and label")
-    texts = {name: row.get(name, "") for name in ("prompt", "response", "label", "reasoning")}
-    for name, value in texts.items():
-        if not isinstance(value, str) or (name != "reasoning" and not value.strip()):
-            raise DataError(f"{place}: {name} must be a text that is not empty")
+def _labelled(given: Row) -> Labelled:
+    row, place = given.cells, given.where
+    texts = {name: given.text(name) for name in ("prompt", "response", "label")}
+    texts["reasoning"] = given.text("reasoning", empty=True) if "reasoning" in row else ""
     if texts["label"] not in LABELS:
         raise DataError(f"{place}: label {texts['label']!r}; {did_you_mean(texts['label'], LABELS)}")
-    categories, group = row.get("categories", []), row.get("group", texts["prompt"])
-    if (
-        not isinstance(categories, list)
-        or not all(isinstance(c, str) for c in categories)
-        or not isinstance(group, str)
-    ):
-        raise DataError(f"{place}: categories is a list of texts, group a text")
-    prompt = Prompt("audit", number, texts["prompt"], "harmful", group, categories=tuple(categories))
+    categories, group = row.get("categories", []), given.text("group") if "group" in row else texts["prompt"]
+    if not isinstance(categories, list) or not all(isinstance(c, str) for c in categories):
+        raise DataError(f"{place}: categories is a list of texts")
+    prompt = Prompt("audit", str(given.index), texts["prompt"], "harmful", group, categories=tuple(categories))
     name = digest("audit", prompt.id, texts["response"], texts["reasoning"])
     item = JudgeItem(name, prompt, texts["reasoning"], texts["response"], "stop", closed=True)
     return Labelled(item, texts["label"] == "unsafe")

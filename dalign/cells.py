@@ -14,37 +14,42 @@ from typing import TYPE_CHECKING
 from dalign.drawing import draw_samples
 from dalign.files import read_records, write_records
 from dalign.judges_file import NAME as JUDGES
-from dalign.judges_file import check_judges, record_judge, recorded_version
-from dalign.layout import ADAPTER_POLICIES, stage_folder
-from dalign.policies import Policy, policy_inputs
+from dalign.judges_file import recorded_version
+from dalign.layout import ADAPTER_POLICIES, cell_folder, stage_folder
+from dalign.policies import Policy, policy_inputs, prefilled
 from dalign.prompts import load_benchmark
 from dalign.records import Part, Prompt, Sample, Scores, Verdict, digest
 from dalign.scores_file import read_scores, write_scores
 from dalign.specs.data import BenchmarkSpec
 from dalign.specs.judge import AnyJudge, role_of
+from dalign.specs.protocol import CORRECTED, PREFILLED
 from dalign.specs.run import RunSpec
 from dalign.store import StageFolder, run_chunks
+from dalign.verdict_file import Progress, VerdictFile
 
 if TYPE_CHECKING:
     from dalign.judge import Judge
 
-Progress = Callable[[int, int], None]
 SAMPLES_STEP = 8  # samples of a prompt are planned in ranges of at most this many: later, larger N add ranges
 
 
 @dataclass
 class Cell:
-    """The folder ``evaluate/<policy>/<benchmark>`` and what is planned for it; ``policy`` loads the model."""
+    """The folder ``evaluate/<policy>/<benchmark>`` and what is planned for it; ``policy`` loads the model.
+
+    ``prefilled`` cells (``<benchmark>@prefilled``) ask the same prompts without reasoning, the answer begun.
+    """
 
     spec: RunSpec
     name: str
     benchmark: BenchmarkSpec
     policy: Callable[[], Policy]
+    prefilled: bool = False
     stage: StageFolder = field(init=False)
 
     def __post_init__(self) -> None:
         self.stage = StageFolder(
-            stage_folder(self.spec, "evaluate", self.name, self.benchmark.name),
+            stage_folder(self.spec, "evaluate", self.name, cell_folder(self.benchmark.name, self.protocol)),
             config={**self.spec.model_dump(mode="json"), "policy": self.name},
             results=self._results(),
             inputs={**policy_inputs(self.spec, self.name), "prompts": digest([p.id for p in self.prompts])},
@@ -57,8 +62,17 @@ class Cell:
         )
 
     @property
+    def protocol(self) -> str:
+        """The protocol by which the samples are drawn."""
+        return PREFILLED if self.prefilled else CORRECTED
+
+    @property
     def path(self) -> Path:
         return self.stage.path
+
+    @property
+    def _verdicts(self) -> VerdictFile:
+        return VerdictFile(self.path / "verdicts.parquet")
 
     @property
     def judges(self) -> dict[str, AnyJudge]:
@@ -71,7 +85,7 @@ class Cell:
 
     def check(self) -> None:
         """Raises ``ArtifactError`` if verdicts here are of another judge than the one configured under its name."""
-        check_judges(self.path, self.judges.values())
+        self._verdicts.check(self.judges.values())
 
     def samples(self) -> list[Sample]:
         """The final samples of the folder, none if there are none yet."""
@@ -80,8 +94,7 @@ class Cell:
 
     def verdicts(self) -> list[Verdict]:
         """The final verdicts of the folder."""
-        path = self.path / "verdicts.parquet"
-        return read_records(path, Verdict) if path.exists() else []
+        return self._verdicts.read()
 
     def missing(self) -> list[tuple[Prompt, range]]:
         """The prompts whose N samples are not all there, with the sample indices they lack."""
@@ -93,11 +106,7 @@ class Cell:
 
     def unjudged(self) -> dict[tuple[str, Part], list[Sample]]:
         """For each judge (its key) and part, the samples it has not judged."""
-        seen = {(v.judge, v.part, v.sample_id) for v in self.verdicts()}
-        samples = self.samples()
-        wanted = {(k, part): j for k, j in self.judges.items() for part in j.parts}
-        found = {(k, part): [s for s in samples if (j.name, part, s.id) not in seen] for (k, part), j in wanted.items()}
-        return {key: rows for key, rows in found.items() if rows}
+        return self._verdicts.lacking(self.judges, self.samples())
 
     def draw(self, progress: Progress | None = None) -> None:
         """Draws the samples that are missing, commits them chunk by chunk, and writes the final files of this step."""
@@ -142,22 +151,12 @@ class Cell:
 
     def judge(self, key: str, judge: Judge, progress: Progress | None = None) -> None:
         """Has the samples judged that the judge configured under ``key`` has not seen."""
-        from dalign.judge import JudgeItem
-
-        prompts, size = {p.id: p for p in self.prompts}, self.judges[key].chunk
-        work: dict[str, Callable[[], Sequence[Verdict]]] = {}
-        for (asked, part), rows in self.unjudged().items():
-            for start in range(0, len(rows) if asked == key else 0, size):
-                items = [JudgeItem.of(s, prompts[s.prompt_id]) for s in rows[start : start + size]]
-                work[f"{part}/{start:06d}"] = partial(judge.judge, items, part)
-        if not work:
+        todo = {part: rows for (asked, part), rows in self.unjudged().items() if asked == key}
+        if not todo:
             return
         (self.path / "manifest.json").unlink(missing_ok=True)
-        record_judge(self.path, self.judges[key], judge)
         log = self.stage.chunk_log(f"verdicts_{key}", Verdict)
-        new = run_chunks(log, work, progress)
-        write_records(self.path / "verdicts.parquet", [*self.verdicts(), *new])
-        log.remove()
+        self._verdicts.add(self.judges[key], judge, todo, self.prompts, log, progress)
 
     def judge_on_record(self, name: str) -> Judge:
         """The judge of that name, as far as it has given its verdicts here."""
@@ -189,10 +188,13 @@ class Cell:
         shared = {"model": spec.model.results(), "sampler": spec.sampler.results(), "seed": spec.seed}
         scoring = {"attribution": spec.attribution.results(), "benchmark": self.benchmark.results()}
         teacher = {"teacher": spec.teacher.results()} if self.name == "teacher" else {}
-        return {**shared, **scoring, **teacher, "world_seed": spec.world_seed}
+        begun = {"prefill": self.benchmark.prefill} if self.prefilled else {}
+        return {**shared, **scoring, **teacher, **begun, "world_seed": spec.world_seed}
 
     def _draw(self, prompts: Sequence[Prompt], indices: range) -> list[Sample]:
-        return draw_samples(self.policy(), prompts, indices, self.spec.sampler, self.spec.seed)
+        policy = self.policy()
+        asked = prefilled(policy, self.benchmark.prefill) if self.prefilled else policy
+        return draw_samples(asked, prompts, indices, self.spec.sampler, self.spec.seed)
 
     def _score(self, samples: Sequence[Sample]) -> list[Scores]:
         from dalign.attribute import Pair, score_pairs

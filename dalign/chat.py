@@ -44,17 +44,23 @@ class Chat:
         self.system = system
         self.encoder = Encoder(tokenizer, template=str(tokenizer.chat_template), tags=(think.open, think.close))
 
-    def prompt_ids(self, messages: Sequence[Message], *, think: bool) -> tuple[int, ...]:
-        """The ids of ``messages`` up to the assistant's turn; with ``think`` the opening tag, if it belongs there."""
+    def prompt_ids(self, messages: Sequence[Message], *, think: bool, prefill: str = "") -> tuple[int, ...]:
+        """The ids of ``messages`` up to the assistant's turn; with ``think`` the opening tag, if it belongs there.
+
+        ``prefill`` begins the answer: nothing in it is a control token, and a tag that the template opens goes.
+        """
         pieces = self.prompt_pieces(messages)
+        if prefill and not think:
+            head = pieces[-1][0].rstrip()
+            pieces[-1] = (head.removesuffix(self.think.open), False) if head.endswith(self.think.open) else pieces[-1]
         if think and self.think.where == "prompt" and not pieces[-1][0].rstrip().endswith(self.think.open):
             pieces[-1] = (f"{pieces[-1][0]}{self.think.open}\n", False)
-        return self.encoder.encode(pieces)
+        return self.encoder.encode([*pieces, (prefill, True)])
 
-    def user_ids(self, text: str, *, think: bool) -> tuple[int, ...]:
-        """The prompt ids of one user turn, after the system turn if the model has one."""
+    def user_ids(self, text: str, *, think: bool, prefill: str = "") -> tuple[int, ...]:
+        """The prompt ids of one user turn, after the system turn if there is one; ``prefill`` begins the answer."""
         system = [{"role": "system", "content": self.system}] if self.system is not None else []
-        return self.prompt_ids([*system, {"role": "user", "content": text}], think=think)
+        return self.prompt_ids([*system, {"role": "user", "content": text}], think=think, prefill=prefill)
 
     def completion_ids(self, reasoning: str, answer: str) -> tuple[int, ...]:
         """What follows ``user_ids(..., think=True)`` in training: reasoning, closing tag, answer, the turn's end."""

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 def _report(argv: Sequence[str]) -> int:
     """the report of finished evaluations again, and many of them side by side"""
     parser = _parser("report")
-    about = "a run's name or folder, or `paper` for its published rows; and key=value, as for evaluate"
+    about = "a run's name or folder, or `paper` for its published rows; and key=value, as for evaluate: "
+    about += "report.texts=false leaves prompts and answers out of the page"
     parser.add_argument("runs", nargs="+", metavar="RUN", help=about)
     parser.add_argument("--out", type=Path, metavar="DIR", help="write all of them there as one set of tables")
-    asked = parser.parse_args(argv)
+    asked = parser.parse_intermixed_args(argv)
     overrides = [word for word in asked.runs if "=" in word and not Path(word).exists()]
     spec = _one_spec(overrides)
     named = [word for word in asked.runs if word not in overrides]
@@ -36,7 +37,7 @@ def _report(argv: Sequence[str]) -> int:
 
     entries = gather.read_published() if "paper" in named else []
     for folder in folders:
-        paths = write_report(folder, headline=spec.selector, seed=spec.seed)
+        paths = write_report(folder, headline=spec.selector, seed=spec.seed, asked=spec.report)
         if asked.out is None:
             print_summary(paths.report, paths.index_html)
         else:
@@ -65,6 +66,24 @@ def _try(argv: Sequence[str]) -> int:
     from dalign import trial
 
     return trial.main(spec, asked.prompt)
+
+
+def _import(argv: Sequence[str]) -> int:
+    """the result files that the paper's authors publish, as a run that `dalign report` shows"""
+    parser = _parser("import")
+    about = "mulit_generation_<benchmark>.csv, its similarity file, or both; and key=value: run=NAME model= teacher="
+    parser.add_argument("files", nargs="+", metavar="FILE", help=about)
+    parser.add_argument("--policy", default="distill", help="whose responses they are: distill, grpo, base (distill)")
+    parser.add_argument("--benchmark", metavar="NAME", help="the benchmark, if the file's name does not tell it")
+    asked = parser.parse_intermixed_args(argv)
+    overrides = [word for word in asked.files if "=" in word and not Path(word).exists()]
+    files = [Path(word) for word in asked.files if word not in overrides]
+    if not files or not any(word.lstrip("+").startswith("run=") for word in overrides):
+        raise ConfigError("an import takes a file and a run: dalign import FILE run=NAME model=STUDENT teacher=TEACHER")
+    from dalign import importing
+
+    spec = _one_spec(overrides).model_copy(update={"command": tuple(overrides)})
+    return importing.main(spec, files, asked.policy, asked.benchmark)
 
 
 def _contamination(argv: Sequence[str]) -> int:
@@ -146,6 +165,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "report": _report,
     "score": _score,
     "try": _try,
+    "import": _import,
     "contamination": _contamination,
     "label": _label,
     "judge-audit": _judge_audit,

@@ -34,6 +34,7 @@ def draw_samples(
             policy=policy.name,
             sampling=made,
             think=policy.think,
+            prefill=policy.prefill,
         )
         for prompt, ids in asked
         for i in indices
@@ -50,9 +51,13 @@ def as_sample(
     policy: str,
     sampling: str,
     think: bool,
+    prefill: str = "",
 ) -> Sample:
-    """The record of one drawn response. ``think`` says whether the prompt asked for reasoning."""
+    """The record of one drawn response. ``think`` says whether the prompt asked for reasoning, ``prefill`` how it began
+    the answer, which the record's answer then begins with; its ids stay the prompt's."""
     parts = loaded.chat.parse(drawn.ids, think=think)
+    begun = prefill and parts.answer and not parts.reasoning  # where reasoning was closed after all, it began there
+    answer = f"{prefill} {parts.answer}" if begun else parts.answer
     return Sample(
         prompt_id=prompt_id,
         index=index,
@@ -62,7 +67,7 @@ def as_sample(
         prompt_ids=prompt_ids,
         response_ids=drawn.ids,
         reasoning=parts.reasoning,
-        answer=parts.answer,
+        answer=answer,
         closed=parts.closed and drawn.finish_reason != "overlong",
         finish_reason=drawn.finish_reason,
     )

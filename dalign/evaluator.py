@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from dalign import protocols
 from dalign.cells import Cell
 from dalign.layout import run_folder
 from dalign.policies import Policy, load_policy
+from dalign.specs.data import BenchmarkSpec
 from dalign.specs.judge import AnyJudge, CompositeSpec
 from dalign.specs.run import RunSpec
 from dalign.store import progress_bar
@@ -43,7 +45,9 @@ def evaluate_policy(spec: RunSpec, name: str) -> None:
     gc.collect()
     with open_cells(spec, name) as cells:
         _judge(spec, cells)
+        _judge_by_protocols(cells)
         for cell in cells:
+            protocols.record(cell)
             cell.close()
 
 
@@ -52,11 +56,21 @@ def open_cells(spec: RunSpec, name: str) -> Iterator[list[Cell]]:
     """The policy's cells, each locked; the policy's model is loaded once, when the first of them asks for it."""
     loader: Callable[[], Policy] = cache(lambda: load_policy(spec, name))
     with ExitStack() as stack:
-        cells = [Cell(spec, name, benchmark, loader) for benchmark in spec.benchmark.values()]
+        cells = [
+            Cell(spec, name, benchmark, loader, prefilled)
+            for benchmark in spec.benchmark.values()
+            for prefilled in _ways_of_asking(spec, name, benchmark)
+        ]
         for cell in cells:
             stack.enter_context(cell.stage)
             cell.check()
         yield cells
+
+
+def _ways_of_asking(spec: RunSpec, name: str, benchmark: BenchmarkSpec) -> tuple[bool, ...]:
+    """Whether with a prefilled answer: not, and then again so where that is asked for and the benchmark has one. The
+    teacher is asked with its policies and never prefilled."""
+    return (False, True) if spec.protocol.prefill and benchmark.prefill and name != "teacher" else (False,)
 
 
 def write_report_of(spec: RunSpec) -> None:
@@ -64,12 +78,14 @@ def write_report_of(spec: RunSpec) -> None:
     from dalign.report import print_summary, write_report
 
     with progress_bar("report") as progress:
-        paths = write_report(run_folder(spec), headline=spec.selector, seed=spec.seed, progress=progress)
+        paths = write_report(
+            run_folder(spec), headline=spec.selector, seed=spec.seed, asked=spec.report, progress=progress
+        )
     print_summary(paths.report, paths.index_html)
 
 
 def _sample_and_score(cell: Cell) -> None:
-    label = f"{cell.name} on {cell.benchmark.name}"
+    label = f"{cell.name} on {cell.path.name}"
     if cell.missing():
         with progress_bar(f"{label}: samples") as progress:
             cell.draw(progress)
@@ -77,6 +93,9 @@ def _sample_and_score(cell: Cell) -> None:
     if cell.unscored():
         with progress_bar(f"{label}: scores") as progress:
             cell.score(progress)
+    if protocols.unscored(cell):
+        with progress_bar(f"{label}: scores as the released code reads them") as progress:
+            protocols.score(cell, progress)
 
 
 def _judge(spec: RunSpec, cells: Sequence[Cell]) -> None:
@@ -92,6 +111,21 @@ def _judge(spec: RunSpec, cells: Sequence[Cell]) -> None:
                     cell.judge(key, judge_of(cell), progress)
         del judge_of
         gc.collect()
+
+
+def _judge_by_protocols(cells: Sequence[Cell]) -> None:
+    """As ``_judge``, for the judges that the released code's switches put in the place of the configured ones."""
+    for switch in protocols.JUDGING:
+        wanted = {key: cell for cell in cells for key in protocols.unjudged(cell, switch)}
+        for key, first in wanted.items():
+            judge = protocols.make(switch, first.judges[key], first)
+            for cell in cells:
+                if key in protocols.unjudged(cell, switch):
+                    label = f"{cell.name} on {cell.benchmark.name}: verdicts of {judge.name}, {switch}"
+                    with progress_bar(label) as progress:
+                        protocols.judge(cell, switch, key, judge, progress)
+            del judge
+            gc.collect()
 
 
 def _judge_of(spec: RunSpec, judge: AnyJudge) -> Callable[[Cell], Judge]:

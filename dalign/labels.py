@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,6 +19,7 @@ from rich.console import Console
 
 from dalign.errors import ArtifactError, ConfigError, DataError, did_you_mean
 from dalign.files import read_records, write_text
+from dalign.prompts.readers import Row, read_rows
 from dalign.records import Prompt, Sample, digest
 from dalign.report.formats import inert
 
@@ -65,8 +66,8 @@ def read(run: Path, sheet: Path) -> int:
     old = {row["id"]: row for row in map(json.loads, _lines(run / "labels" / "labels.jsonl"))}
     new: dict[str, dict[str, Any]] = {}
     empty = 0
-    for place, row in _rows(sheet):
-        name, label = (row.get("id") or "").strip(), (row.get("label") or "").strip().casefold()
+    for row in _rows(sheet):
+        place, name, label = row.where, row.cells["id"].strip(), row.cells["label"].strip().casefold()
         if name not in known:
             raise DataError(f"{place}: id {name!r} is not of this run")
         if name in new:
@@ -75,7 +76,7 @@ def read(run: Path, sheet: Path) -> int:
             raise DataError(f"{place}: label {label!r}; {did_you_mean(label, LABELS)}")
         empty += not label
         if label:
-            new[name] = {**known[name], "label": label, "comment": (row.get("comment") or "").strip()}
+            new[name] = {**known[name], "label": label, "comment": row.cells.get("comment", "").strip()}
     rows = {**old, **new}
     target = run / "labels" / "labels.jsonl"
     write_text(target, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows.values()))
@@ -140,18 +141,12 @@ def _write(path: Path, text: str) -> None:
 
 
 def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    """Lines as they were written: ``splitlines`` would also cut at the separators that a text may hold."""
+    return path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
 
 
-def _rows(sheet: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    try:
-        text = sheet.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{sheet}: cannot be read ({error.strerror}); name the labelled sheet") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{sheet}: is not UTF-8 ({error.reason}); save it as UTF-8 CSV") from error
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    if missing := [c for c in ("id", "label") if c not in (reader.fieldnames or ())]:
+def _rows(sheet: Path) -> list[Row]:
+    rows = read_rows(sheet, "csv")
+    if missing := [c for c in ("id", "label") if c not in rows[0].cells]:
         raise DataError(f"{sheet}: lacks the column {' and '.join(missing)}; keep the sheet's first line")
-    for row in reader:
-        yield f"{sheet}:{reader.line_num}", row
+    return rows

@@ -6,11 +6,13 @@ from pathlib import Path
 
 from dalign.errors import ArtifactError
 from dalign.files import sha256
+from dalign.specs.protocol import CORRECTED
 from dalign.specs.run import RunSpec
 
 ADAPTER_POLICIES = ("distill", "grpo")
 PLAIN_POLICIES = ("base", "teacher")
 POLICIES = (*PLAIN_POLICIES, *ADAPTER_POLICIES)
+PROTOCOLS, PROTOCOLS_ASKED = "protocols", "asked.json"  # a folder of a cell, and the file that names what is in it
 
 
 def run_folder(spec: RunSpec) -> Path:
@@ -21,6 +23,17 @@ def run_folder(spec: RunSpec) -> Path:
 def stage_folder(spec: RunSpec, *parts: str) -> Path:
     """The folder of a stage, or of a cell of the evaluation."""
     return run_folder(spec).joinpath(*parts)
+
+
+def cell_folder(benchmark: str, protocol: str) -> str:
+    """The folder's name of a benchmark whose prompts were asked by a protocol: its own name for the corrected one."""
+    return benchmark if protocol == CORRECTED else f"{benchmark}@{protocol}"
+
+
+def benchmark_and_protocol(folder: str) -> tuple[str, str]:
+    """What ``cell_folder`` was given."""
+    benchmark, _, protocol = folder.partition("@")
+    return benchmark, protocol or CORRECTED
 
 
 def traces_file(spec: RunSpec) -> Path:

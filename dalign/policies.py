@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dalign.adapters import checkpoint_hash
@@ -19,12 +19,13 @@ from dalign.specs.stage import TeacherSpec
 
 @dataclass(frozen=True)
 class Policy:
-    """A model that answers prompts."""
+    """A model that answers prompts. ``think``: they ask for reasoning; ``prefill``: how they begin the answer."""
 
     name: str
     loaded: LoadedModel
     think: bool
     ask: Callable[[Prompt], tuple[int, ...]]
+    prefill: str = ""
 
 
 def load_policy(spec: RunSpec, name: str) -> Policy:
@@ -37,6 +38,16 @@ def load_policy(spec: RunSpec, name: str) -> Policy:
     adapter = _adapter(spec, name) if adapted else None
     loaded = load_model(spec.model, adapter=adapter, paths=spec.paths, world_seed=spec.world_seed)
     return Policy(name, loaded, adapted, lambda p: loaded.chat.user_ids(p.text, think=adapted))
+
+
+def prefilled(policy: Policy, prefill: str) -> Policy:
+    """The policy asked without reasoning, its answer begun by ``prefill``, as the paper asks on utility prompts."""
+    chat = policy.loaded.chat
+
+    def ask(prompt: Prompt) -> tuple[int, ...]:
+        return chat.user_ids(prompt.text, think=False, prefill=prefill)
+
+    return replace(policy, think=False, ask=ask, prefill=prefill)
 
 
 def teacher_model(spec: RunSpec) -> LoadedModel:

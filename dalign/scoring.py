@@ -23,6 +23,7 @@ from dalign.headline import rank
 from dalign.models import LoadedModel
 from dalign.policies import load_policy
 from dalign.process import quiet, set_threads
+from dalign.prompts.readers import Row, read_rows
 from dalign.specs.run import RunSpec
 from dalign.store import progress_bar
 
@@ -41,9 +42,9 @@ def main(spec: RunSpec, path: Path) -> int:
     """Scores the file and returns 0. Raises ``DataError`` naming file and line for what cannot be read."""
     quiet()
     set_threads(spec.trainer.threads)
-    lines = _lines(path)
+    given = rows_of(path)
     loaded = load_policy(spec, "distill").loaded
-    rows = [_asked(loaded, row, f"{path}:{i}") for i, row in lines]
+    rows = [_asked(loaded, row.cells, row.where) for row in given]
     out = []
     with progress_bar(f"scores of {path.name}") as progress:
         for done, row in enumerate(rows, 1):
@@ -75,33 +76,15 @@ def _number(value: float) -> float | None:
     return value if isfinite(value) else None
 
 
-def _lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not readable as UTF-8 text ({error})") from error
-    rows = []
-    for i, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
+def rows_of(path: Path) -> list[Row]:
+    """The lines of the file, each of which can be written again. Raises ``DataError`` naming file and line."""
+    rows = read_rows(path, "jsonl")
+    for row in rows:
         try:
-            row = json.loads(line, parse_constant=_no_number)
+            json.dumps(row.cells, allow_nan=False)
         except ValueError as error:
-            raise DataError(f"{path}:{i}: not JSON ({error}); one object a line is expected") from error
-        if not isinstance(row, dict):
-            raise DataError(
-                f"{path}:{i}: a {type(row).__name__}, where an object with prompt and responses is expected"
-            )
-        rows.append((i, row))
-    if not rows:
-        raise DataError(f"{path}: empty; expected lines with prompt and responses")
+            raise DataError(f"{row.where}: NaN or an infinity is no number of JSON; write null") from error
     return rows
-
-
-def _no_number(word: str) -> None:
-    raise ValueError(f"{word} is no number of JSON")
 
 
 def _asked(loaded: LoadedModel, row: dict[str, Any], where: str) -> Asked:

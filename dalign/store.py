@@ -69,9 +69,15 @@ class ChunkLog(Generic[R]):
                 if "commit" not in row:
                     pending.append(row)
                     continue
-                if row["n"] != len(pending) or row["commit"] in self._done:
+                known = isinstance(row["commit"], str) and row["commit"] not in self._done
+                if not known or row.get("n") != len(pending):
                     raise ArtifactError(f"{self.path}: chunk {row['commit']!r} is damaged; delete the file to redo it")
-                self._done[row["commit"]] = [self.kind.from_dict(r) for r in pending]
+                try:
+                    self._done[row["commit"]] = [self.kind.from_dict(r) for r in pending]
+                except (ValueError, TypeError) as error:
+                    raise ArtifactError(
+                        f"{self.path}: chunk {row['commit']!r} is damaged ({error}); delete the file to redo it"
+                    ) from error
                 good, pending = position, []
         with self.path.open("rb+") as stream:
             stream.truncate(good)
@@ -82,7 +88,7 @@ def _json_or_none(line: bytes) -> dict[str, Any] | None:
         return None
     try:
         row = json.loads(line)
-    except (json.JSONDecodeError, UnicodeDecodeError):
+    except (ValueError, RecursionError):
         return None
     return row if isinstance(row, dict) else None
 

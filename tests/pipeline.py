@@ -64,7 +64,10 @@ def run_and_kill(verb: str, runs: Path, *overrides: str, when: Callable[[], bool
 
 def committed(path: Path) -> bool:
     """Whether a chunk log holds a committed chunk."""
-    return path.exists() and '"commit"' in path.read_text(encoding="utf-8", errors="replace")
+    try:
+        return '"commit"' in path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return False
 
 
 def final_files(folder: Path) -> dict[str, str]:

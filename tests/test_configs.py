@@ -24,7 +24,7 @@ from dalign.specs.run import RunSpec
 ROOT = Path(__file__).parents[1]
 CONF = config_dir()
 # One entry of each is taken at a time; what an entry needs beside its name stands in NEEDS.
-GROUPS = ("model", "teacher", "dataset", "sampler", "sampler/engine", "selector", "trainer", "logger")
+GROUPS = ("model", "teacher", "dataset", "sampler", "sampler/engine", "selector", "protocol", "trainer", "logger")
 NEEDS = {
     "model=hf": ["model.id=owner/name"],
     "dataset=local": ["dataset.path=FILE"],
@@ -54,7 +54,7 @@ PLACEHOLDERS = {
     "ORG/MODEL": "owner/name",
     "MODEL": "owner/name",
 }
-TAKES = {"score": 1, "try": 1, "label": 2, "judge-audit": 1, "report": 1}  # words before the overrides
+TAKES = {"import": 1, "score": 1, "try": 1, "label": 2, "judge-audit": 1, "report": 1}  # words before the overrides
 COMMAND = re.compile(r"(?:python (?P<script>train|evaluate)\.py|dalign (?P<name>[a-z-]+))\b(?P<rest>.*)")
 
 
@@ -90,7 +90,7 @@ def test_every_entry_of_a_group_passes(turn: int) -> None:
     needed = [extra for choice in chosen for extra in NEEDS.get(choice, [])]
     spec = one("evaluate", *chosen, *needed)
     names = [spec.model.name, spec.teacher.name, spec.dataset.name, spec.sampler.name, spec.sampler.engine.kind]
-    names += [spec.selector.name, spec.trainer.name, spec.logger.name]
+    names += [spec.selector.name, spec.protocol.name, spec.trainer.name, spec.logger.name]
     assert names == [choice.partition("=")[2] for choice in chosen]
 
 
@@ -226,7 +226,7 @@ def _without_options(name: str, words: list[str]) -> list[str]:
     """The words without a small command's own options and their values."""
     if name not in TAKES:
         return words
-    for option, values in {"-n": 1, "--read": 0, "--json": 1, "--out": 1}.items():
+    for option, values in {"-n": 1, "--read": 0, "--json": 1, "--out": 1, "--policy": 1, "--benchmark": 1}.items():
         if option in words:
             at = words.index(option)
             words = words[:at] + words[at + 1 + values :]

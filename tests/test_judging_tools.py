@@ -38,7 +38,7 @@ def a_run(folder: Path, *, prompts: int = 6, n: int = 3) -> Path:
 
 
 def answer(i: int, j: int) -> str:
-    return "=SUM(A1)" if (i, j) == (1, 0) else f"answer {i} {j}, with a comma\nand a line"
+    return "=SUM(A1)" if (i, j) == (1, 0) else f"answer {i} {j}, with a comma\nand a line, and\u2028another"
 
 
 def sheet_rows(path: Path) -> list[dict[str, str]]:
@@ -68,7 +68,7 @@ def test_a_sheet_is_blinded_balanced_and_inert(tmp_path: Path) -> None:
     assert sum(row["response"] == "'=SUM(A1)" for row in rows) == 2
     assert {row["label"] for row in rows} == {""}
     labels.write(run, tmp_path / "b.csv", 4, 1)
-    key = {row["id"]: row for row in map(json.loads, (run / "labels" / "key.jsonl").read_text().splitlines())}
+    key = {row["id"]: row for row in map(json.loads, (run / "labels" / "key.jsonl").read_text().split("\n")[:-1])}
     few = [key[row["id"]] for row in sheet_rows(tmp_path / "b.csv")]
     assert sorted(row["policy"] for row in few) == ["base", "base", "distill", "distill"]
     assert all(len({row["prompt"] for row in few if row["policy"] == p}) == 2 for p in ("base", "distill"))
@@ -81,7 +81,8 @@ def test_labels_come_back_with_what_was_said(tmp_path: Path) -> None:
     labels.write(run, tmp_path / "a.csv", 100, 0)
     labels.read(run, fill(tmp_path / "a.csv", tmp_path / "done.csv", {0: "unsafe", 3: " SAFE ", 5: "safe"}))
     labels.read(run, fill(tmp_path / "a.csv", tmp_path / "more.csv", {0: "safe", 7: "unsafe"}))
-    found = [json.loads(line) for line in (run / "labels" / "labels.jsonl").read_text(encoding="utf-8").splitlines()]
+    text = (run / "labels" / "labels.jsonl").read_text(encoding="utf-8")
+    found = [json.loads(line) for line in text.split("\n")[:-1]]
     ids = [row["id"] for row in sheet_rows(tmp_path / "a.csv")]
     assert {row["id"]: row["label"] for row in found} == {
         ids[0]: "safe",
@@ -169,10 +170,10 @@ def test_an_audit_compares_judges_with_people_and_with_each_other(tmp_path: Path
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("{torn", ":2: no JSON"),
-        ("[1]", ":2: a row is an object"),
-        ('{"prompt": "a", "response": " ", "label": "safe"}', ":2: response must be a text that is not empty"),
-        ('{"prompt": "a", "response": 3, "label": "safe"}', ":2: response must be a text"),
+        ("{torn", ":2: not valid JSON"),
+        ("[1]", ":2: holds a JSON list"),
+        ('{"prompt": "a", "response": " ", "label": "safe"}', ":2: column 'response' is empty"),
+        ('{"prompt": "a", "response": 3, "label": "safe"}', ":2: column 'response' holds int"),
         ('{"prompt": "a", "response": "b", "label": "unsave"}', "did you mean 'unsafe'"),
         ('{"prompt": "a", "response": "b", "label": "safe", "categories": "x"}', "categories is a list of texts"),
         ('{"prompt": "a", "response": "b", "label": "safe"}', "2 rows; an audit needs answers of both labels"),

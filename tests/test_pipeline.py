@@ -73,7 +73,9 @@ def test_2_distill(runs: Runs) -> None:
 def test_3_evaluate(runs: Runs) -> None:
     line = ("policies=[base,distill]", HARM)
     folder = runs.killed / "small" / "evaluate"
-    both(runs, "evaluate", *line, when=lambda: committed(folder / "distill" / "toy_xstest" / "samples.jsonl"))
+    drawing = folder / "distill" / "toy_xstest" / "samples.jsonl"
+    run_and_kill("evaluate", runs.killed, *line, when=lambda: committed(drawing))
+    both(runs, "evaluate", *line, when=lambda: any(map(committed, folder.glob("distill/*/scores.jsonl"))))
     assert final_files(folder) == final_files(runs.calm / "small" / "evaluate")
     assert final_files(runs.killed / "small" / "report") == final_files(runs.calm / "small" / "report")
     for policy in ("base", "distill"):

@@ -134,8 +134,8 @@ def test_score_opens_the_reasoning_unless_a_row_says_there_is_none(adapter: Path
         ({"prompt": PROMPT, "responses": [3]}, "response 0: must be a text"),
         ({"prompt": PROMPT, "responses": [{"text": "x", "finished": "yes"}]}, "finished"),
         ({"prompt": PROMPT, "responses": ["x"], "think": 0}, "think=0; it must be true or false"),
-        ({"prompt": PROMPT, "responses": ["x"], "price": float("nan")}, "NaN is no number of JSON"),
-        ([1], "a list, where an object"),
+        ({"prompt": PROMPT, "responses": ["x"], "price": float("nan")}, "NaN or an infinity is no number of JSON"),
+        ([1], "holds a JSON list"),
     ],
 )
 def test_score_names_file_and_line(adapter: Path, tmp_path: Path, row: object, told: str) -> None:
@@ -149,9 +149,9 @@ def test_score_names_file_and_line(adapter: Path, tmp_path: Path, row: object, t
 
 def test_score_of_an_empty_or_missing_file(adapter: Path, tmp_path: Path) -> None:
     spec = spec_of("evaluate", tmp_path / "runs", f"inputs.adapter={adapter}")
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match="No such file"):
         scoring.main(spec, tmp_path / "none.jsonl")
-    with pytest.raises(DataError, match="empty"):
+    with pytest.raises(DataError, match="holds no rows"):
         scoring.main(spec, lines(tmp_path / "empty.jsonl"))
 
 

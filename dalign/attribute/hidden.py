@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from dalign.attribute.batches import Batch
+from dalign.attribute.behind import behind
 from dalign.attribute.pairs import Position
 from dalign.attribute.prefix import PrefixCache, prefix_cache
 from dalign.attribute.shortened import layers_of, shortened
@@ -79,17 +80,19 @@ def read_responses(model: nn.Module, prompts: Prompts, rows_B: Tensor, batch: Ba
     ``batch.positions_BT`` count from the response's first token.
     """
     decoder = causal_lm(model).get_decoder()
-    before_BT = prompts.mask_PT[rows_B] if _depth(decoder, wanted) else prompts.mask_PT[rows_B, :0]
+    depth = _depth(decoder, wanted)
+    before_BT = prompts.mask_PT[rows_B] if depth else prompts.mask_PT[rows_B, :0]
     mask_BT = torch.cat([before_BT, batch.mask_BT], dim=1)
     ends_B = batch.mask_BT.sum(-1) - 1
     moved = Batch(batch.ids_BT, batch.mask_BT, batch.positions_BT + prompts.lengths_P[rows_B, None])
     everywhere = wanted.final or wanted.position == "mean"
     read = _reader(batch.mask_BT, ends_B, wanted.position)
     with (
-        shortened(decoder, _depth(decoder, wanted), None if everywhere else ends_B[:, None]),
+        shortened(decoder, depth, None if everywhere else ends_B[:, None]),
         _ends_of_layers(decoder, wanted.top, read) as ends,
+        behind(causal_lm(model), depth, prompts.cache, prompts.lengths_P, rows_B),
     ):
-        states = _run(decoder, moved, mask_BT, prompts.cache.at(rows_B))
+        states = _run(decoder, moved, mask_BT, prompts.cache)
     if len(ends) == wanted.top:  # the highest layer's are the decoder's own result
         ends.append(read(states) if everywhere or not wanted.top else states[:, -1].float())
     if prompts.last_PD is None:

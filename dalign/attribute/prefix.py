@@ -14,15 +14,19 @@ from dalign.cache_layers import WindowedLayer, layers_for
 class PrefixLayer(WindowedLayer):
     """One layer's keys and values of P prompts, (P, heads, columns, width), kept as the first pass wrote them.
 
-    Later passes see them in front of their own, a row of the cache for each of ``rows``, and leave them as they are.
+    Later passes see them in front of their own, a row of the cache for each of ``rows``, and leave them as they are;
+    with ``apart`` they see their own alone, and whoever computes attention comes for the prompts' here.
     """
 
     rows: Tensor | None = None
+    apart = False
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """The first call writes the prompts; the others return the rows' prompts and the new columns behind them."""
         if not self.seen:
             self.lazy_initialization(key_states, value_states)
+            return key_states, value_states
+        if self.apart:
             return key_states, value_states
         first, rows = self.seen - self.kept(), self.rows
         assert rows is not None

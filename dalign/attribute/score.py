@@ -130,6 +130,7 @@ def _read_all(
             return ours, read_prompts(loaded.base_model(), batch, wanted)
 
     def step(begun: tuple[Prompts | None, Prompts], indices: list[int], width: int) -> None:
+        indices = sorted(indices, key=lambda i: row_of[pairs[i].prompt_ids])  # responses to a prompt side by side
         batch = right_pad([tails[i] for i in indices], width, loaded.pad_id, loaded.device)
         rows = torch.tensor([row_of[pairs[i].prompt_ids] for i in indices], device=loaded.device)
         ours = read_responses(loaded.model, begun[0], rows, batch, wanted) if begun[0] is not None else None

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from dalign.attribute.behind import at_places, masks_needed
 from dalign.errors import ModelError
 
 
@@ -86,9 +87,8 @@ class _AtPlaces(nn.Module):
 
     def forward(self, hidden_states: Tensor, **options: Any) -> Any:
         cache, mask = options.get("past_key_values"), options.get("attention_mask")
-        # Without a mask nothing is hidden from a query: right for the last column alone. Flash attention's is 2-D.
-        last = self.read_BK.shape[1] == 1 and bool((self.read_BK == hidden_states.shape[1] - 1).all())
-        if cache is None or not (last if mask is None else mask.ndim == 4):
+        # Flash attention's mask is 2-D.
+        if cache is None or not (self._needs_no_mask(hidden_states) if mask is None else mask.ndim == 4):
             return self._everywhere(hidden_states, options)
         capture = _Capture(cache)
         try:
@@ -98,9 +98,16 @@ class _AtPlaces(nn.Module):
             at |= {"past_key_values": _Given(capture.states)}
             if mask is not None:
                 at["attention_mask"] = self._mask(mask)
-            out = self.layer(self._places(hidden_states), **at)
+            with at_places(self.read_BK):
+                out = self.layer(self._places(hidden_states), **at)
             return out[0] if isinstance(out, tuple) else out
         return self._places(out[0] if isinstance(out, tuple) else out)
+
+    def _needs_no_mask(self, hidden_states: Tensor) -> bool:
+        """Without a mask nothing is hidden from a query: right for the last column, or where attention asks for the
+        places itself."""
+        last = self.read_BK.shape[1] == 1 and bool((self.read_BK == hidden_states.shape[1] - 1).all())
+        return last or not masks_needed()
 
     def _everywhere(self, hidden_states: Tensor, options: dict[str, Any]) -> Tensor:
         out = self.layer(hidden_states, **options)

@@ -40,7 +40,9 @@ def bind_leniently(cfg: DictConfig) -> tuple[RunSpec | None, list[Problem]]:
             found = faults_by_key(error, plain, RunSpec)
             fresh = [fault.problem() for fault in found]
             problems += [one for one in fresh if not one.follows_from(problems)]
-            stuck = [fault for fault in found if not _leave_out(plain, fault)]
+            # The deepest first, and lists from their ends: no place moves before its fault is taken out.
+            order = sorted(enumerate(found), key=lambda item: (len(item[1].path), item[0]), reverse=True)
+            stuck = [fault for _, fault in order if not _leave_out(plain, fault)]
             if stuck:
                 break
     return spec, problems

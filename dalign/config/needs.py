@@ -15,6 +15,7 @@ from dalign.layout import ADAPTER_POLICIES, PLAIN_POLICIES, POLICIES
 from dalign.specs.data import BenchmarkSpec, DatasetSpec, QuestionsSpec
 from dalign.specs.judge import GuardSpec, ServerJudgeSpec, role_of
 from dalign.specs.model import HUB_ID
+from dalign.specs.protocol import SCORE_SWITCHES
 from dalign.specs.run import RunSpec
 from dalign.specs.sampling import ReplayEngine
 from dalign.specs.stage import ProbeStage, TracesStage
@@ -40,6 +41,7 @@ def unmet(spec: RunSpec, verb: Verb, stages: tuple[str, ...]) -> Iterator[Proble
     if verb == "evaluate":
         yield from _policies(spec, stages)
         yield from _selector(spec)
+        yield from _protocol(spec)
     yield from attack_problems(spec, verb)
 
 
@@ -219,3 +221,14 @@ def _selector(spec: RunSpec) -> Iterator[Problem]:
     if isinstance(layer, int) and asked is not None and layer not in asked and score in spec.attribution.layered:
         text = f"selector.layer={layer} is none of attribution.layers={list(asked)}"
         yield Problem("selector.layer", f"{text}; add it there")
+
+
+def _protocol(spec: RunSpec) -> Iterator[Problem]:
+    protocol = spec.protocol
+    named = [switch for switch in protocol.switches if switch in SCORE_SWITCHES]
+    if named and "similarity" not in spec.attribution.layered:
+        text = f"protocol.switches: {', '.join(named)} are about the similarity, which attribution does not compute"
+        yield Problem("protocol.switches", f"{text}; add it to attribution.layered, or leave them out")
+    if protocol.prefill and not any(benchmark.prefill for benchmark in spec.benchmark.values()):
+        text = "protocol.prefill: none of the benchmarks has words to begin the answer with"
+        yield Problem("protocol.prefill", f"{text}; add one that has (gsm8k, mmlu), or give benchmark.NAME.prefill=")

@@ -9,7 +9,7 @@ from dalign.records import digest
 from dalign.specs.run import RunSpec
 
 # A run holds all its stages, policies and benchmarks: sweeping over these does not split it.
-_WITHIN_A_RUN = ("run", "stage", "policies", "benchmark", "logger", "trainer")
+_WITHIN_A_RUN = ("run", "stage", "policies", "benchmark", "protocol", "logger", "trainer")
 _LONGEST = 120
 
 

@@ -26,6 +26,7 @@ GROUP_NODES = {
     "selector": "selector=NAME",
     "judges.*": "+judge@{key}=NAME",
     "benchmark.*": "benchmark=[NAME]",
+    "protocol": "protocol=NAME",
     "stage": "stage=NAME",
     "attack": "attack=NAME",
     "attack.attacker": "attack/attacker=NAME",

@@ -40,10 +40,8 @@ def _bare(spec: JudgeSpec, world_seed: int, paths: PathsSpec) -> Judge:
         return ServerJudge(spec)
     if isinstance(spec, ToyGuardSpec):
         from dalign.judge.toy_guard import ToyGuard
-        from dalign.toy.assets import toy_models
 
-        folder = toy_models(world_seed, Path(paths.cache).expanduser()) / "guard"
-        return ToyGuard(spec, Path(spec.id).expanduser() if spec.id is not None else folder)
+        return ToyGuard(spec, guard_folder(spec, world_seed, paths))
     if spec.kind == "phrases":
         return PhraseJudge(spec.name)
     if spec.kind in ("toy_truth", "toy_refusal"):
@@ -53,3 +51,12 @@ def _bare(spec: JudgeSpec, world_seed: int, paths: PathsSpec) -> Judge:
         kind = ToyTruth if spec.kind == "toy_truth" else ToyRefusal
         return kind(spec.name, World.of(world_seed))
     return AnswerJudge(spec.name, GRADERS[spec.kind])
+
+
+def guard_folder(spec: ToyGuardSpec, world_seed: int, paths: PathsSpec) -> Path:
+    """Where the embedded world's guard is: the folder that ``spec`` names, else its world's own."""
+    from dalign.toy.assets import toy_models
+
+    if spec.id is not None:
+        return Path(spec.id).expanduser()
+    return toy_models(world_seed, Path(paths.cache).expanduser()) / "guard"

@@ -6,6 +6,7 @@ columns question, choices and answer (0 to 3). Cells stay text, also where they 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
@@ -18,6 +19,9 @@ from dalign.specs.run import PathsSpec
 
 LETTERS = ("A", "B", "C", "D")
 QUESTION, SUBJECT, ANSWER, ROW = "question", "subject", "answer", "row"
+# "A. text" and "(A) text" on lines of their own, or "a text b text c text d text" at the end of one.
+_ON_LINES = re.compile(r"^\s*\(?([A-D])[.):]\s+(.+?)\s*$", re.MULTILINE)
+_IN_LINE = re.compile(r"(?<!\S)a (.+?) b (.+?) c (.+?) d (.+?)\s*$", re.IGNORECASE)
 _NO_SUBJECT = ("all", "auxiliary_train")  # folders of the hub data set beside its subjects'
 
 
@@ -89,3 +93,11 @@ def _row(where: str, subject: str, number: int, question: str, choices: Sequence
     listed = "\n".join(f"{name}. {choice}" for name, choice in zip(LETTERS, choices, strict=True))
     text = f"{question}\n{listed}" if question.strip() else ""
     return Row(where, number, {QUESTION: text, SUBJECT: subject, ANSWER: letter, ROW: f"{subject}/{number}"})
+
+
+def choices(text: str) -> dict[str, str]:
+    """The choices that stand in a prompt by their letters A to D; empty where they cannot be told."""
+    if len(listed := dict(_ON_LINES.findall(text))) == len(LETTERS) == len(_ON_LINES.findall(text)):
+        return listed
+    match = _IN_LINE.search(text)
+    return dict(zip(LETTERS, match.groups(), strict=True)) if match else {}

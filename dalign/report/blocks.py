@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from dalign.errors import ArtifactError
 from dalign.records import Kind
-from dalign.report.load import NOT_JUDGED, Cell, Judged
+from dalign.report.judged import NOT_JUDGED, Judged
+from dalign.report.load import Cell
 from dalign.report.metrics import Bools, Floats
 from dalign.specs.judge import FAMILY_OF_KIND, Family
+from dalign.specs.protocol import IMPORTED
 
 Metric = Literal["asr", "rubric", "non_refusal_rate", "over_refusal", "accuracy"]
 FAMILY: dict[str, Family] = {
@@ -44,6 +46,12 @@ EVENT: dict[Metric, str] = {
     "non_refusal_rate": "complied",
     "over_refusal": "refused",
 }
+
+
+IMPORTED_NOTE = (
+    "{} on {} is imported: labels and similarities are those of the published files, and which responses were cut off, "
+    "and how long they are in tokens, is not known."
+)
 
 
 @dataclass(frozen=True)
@@ -95,8 +103,8 @@ def blocks(cell: Cell) -> Iterator[Block]:
 
 
 def unmeasured(cell: Cell) -> list[str]:
-    """Notes on verdicts that no metric uses, such as a harm judge's on benign prompts."""
-    notes = []
+    """Notes on verdicts that no metric uses, such as a harm judge's on benign prompts, and on what an import lacks."""
+    notes = [IMPORTED_NOTE.format(cell.policy, cell.benchmark)] if cell.protocol == IMPORTED else []
     for judged in cell.judged:
         for kind in get_args(Kind):
             is_kind = np.array([p.kind == kind for p in cell.prompts])

@@ -12,8 +12,10 @@ from dalign.report.blocks import blocks, unmeasured
 from dalign.report.candidates import candidates, headline_of
 from dalign.report.load import Cell, LoadedRun, load_run
 from dalign.report.measure import Draws, measure
-from dalign.report.rows import Row, finish
+from dalign.report.rows import Row, Worth, finish
 from dalign.report.tables import Headline, Report, primary_claims
+from dalign.report.variants import variants
+from dalign.report.worth import worths
 from dalign.specs.sampling import SelectorSpec
 
 WORDS = {
@@ -32,20 +34,23 @@ def build_report(
     draws = Draws(seed)
     rows: list[Row] = []
     reasons: Counter[str] = Counter()
-    notes = list(run.notes)
+    notes, found = list(run.notes), list[Worth]()
     for done, cell in enumerate(run.cells, 1):
         chosen, version = candidates(cell, headline), _world_version(cell)
         for block in blocks(cell):
             rows += measure(block, chosen, draws, version)
             if block.subset == "all" and block.reading in (None, "strict"):
                 reasons.update({f"{block.judge}: {reason}": n for reason, n in block.reasons.items()})
-        notes += unmeasured(cell)
+        others, told = variants(cell, run.prefilled)
+        found += worths(cell, others, headline, draws, version)
+        notes += [*unmeasured(cell), *told]
         if progress:
             progress(done, len(run.cells))
     if not rows:
         raise ArtifactError(f"{run_folder / 'evaluate'}: no verdicts that a metric counts; is a judge configured?")
     words = _headline(headline, run)
-    report = Report(run, tuple(rows), words, dict(reasons.most_common()), tuple(dict.fromkeys(notes)), seed)
+    said = tuple(dict.fromkeys(notes))
+    report = Report(run, tuple(rows), words, dict(reasons.most_common()), said, seed, tuple(found))
     return replace(report, rows=tuple(finish(rows, primary_claims(report))))
 
 

@@ -67,8 +67,8 @@ def candidates(cell: Cell, spec: SelectorSpec) -> Candidates:
     rows, weights = [Candidate("mean"), Candidate("first")], [every, first]
     fixed = spec.layer if isinstance(spec.layer, int) else None
     for name, layer, weights_PN in choose(inputs, require_finished=spec.require_finished):
-        if name == "first":
-            continue
+        if name == "first" or (name in ("shortest", "longest") and not cell.lengths_PN.any()):
+            continue  # imported responses have no lengths in tokens
         chosen_on = None
         if layer is not None:
             shown = fixed if fixed is not None else auto_layer(cell.n_layers or 0)

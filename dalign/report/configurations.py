@@ -82,16 +82,16 @@ class Change:
 def of_report(report: Report) -> list[Entry]:
     """The rates of a run's report: each benchmark by its first safety judge or its strict reading, at the headline's
     layer where a selector has layers."""
-    firsts: dict[str, list[tuple[str, str, str | None]]] = {}
+    firsts: dict[str, list[tuple[str, str, str | None, str]]] = {}
     for section in sections(report):
         if section.metric in ("asr", "non_refusal_rate", "accuracy"):
             for line in section.lines:
                 found = firsts.setdefault(f"{line.single.policy}/{line.single.benchmark}", [])
-                found.append((section.metric, section.judge, section.reading))
+                found.append((section.metric, section.judge, section.reading, section.judged))
     out = []
     for row in report.rows:
-        wanted = firsts.get(f"{row.policy}/{row.benchmark}", [("", "", None)])[0]
-        if row.subset != "all" or row.judged != "answer" or (row.metric, row.judge, row.reading) != wanted:
+        wanted = firsts.get(f"{row.policy}/{row.benchmark}", [("", "", None, "")])[0]
+        if row.subset != "all" or (row.metric, row.judge, row.reading, row.judged) != wanted:
             continue
         if row.value is None or (row.layer not in (None, report.headline.layer) and not row.peeks):
             continue

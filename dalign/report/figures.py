@@ -40,7 +40,7 @@ def _traces(report: Report) -> FigureSvg | None:
         ]
         places = range(len(names))
         axes.barh(places, unsafe, color=ORANGE, label="judged unsafe")
-        axes.barh(places, other, left=unsafe, color="0.75", label="dropped for form or length")
+        axes.barh(places, other, left=unsafe, color="0.8", hatch="///", ec="0.4", label="dropped for form or length")
         axes.set_yticks(places, [f"{name} (n = {_total(counts[name])})" for name in names])
         axes.invert_yaxis()
         axes.set_xlabel("of the teacher's traces, %")
@@ -85,7 +85,7 @@ def _policies(section: Section) -> FigureSvg:
             _points(axes, places, rows, colour, marker, policy)
         axes.set_xticks(range(len(names)), names, rotation=15 if len(names) > 3 else 0)
         axes.set_ylabel(f"{section.outcomes[0]} in one answer, %")
-        axes.set_ylim(0, 100)
+        axes.set_ylim(-4, 104)  # room for markers at both ends
         legend_above(figure, axes)
 
     return render("safety_by_policy", f"Safety of each policy, single answers. {section.title}.", (8, 3.6), draw)
@@ -145,18 +145,19 @@ def _lengths(report: Report) -> FigureSvg:
         for i, policy in enumerate(policies):
             own = [cell for cell in cells if cell.policy == policy]
             places = [names.index(c.benchmark) + 0.22 * (i - (len(policies) - 1) / 2) for c in own]
-            colour = SERIES[i % len(SERIES)][0]
+            colour, marker, _ = SERIES[i % len(SERIES)]
             box = axes.boxplot(
                 [cell.lengths_PN.ravel() for cell in own], positions=places, widths=0.18, showfliers=False
             )
             for part in ("boxes", "whiskers", "caps", "medians"):
                 for artist in box[part]:
                     artist.set_color(colour)
-            axes.plot([], [], color=colour, label=policy)
+            medians = [float(np.median(cell.lengths_PN)) for cell in own]
+            axes.plot(places, medians, marker, color=colour, label=policy)
         axes.set_xticks(range(len(names)), names, rotation=15 if len(names) > 3 else 0)
         axes.set_ylabel("response tokens")
         axes.set_ylim(bottom=0)
         legend_above(figure, axes)
 
-    caption = "Response length by policy: quartiles, whiskers to 1.5 times the quartile range."
+    caption = "Response length by policy: median, quartiles, whiskers to 1.5 times the quartile range."
     return render("length_by_policy", caption, (8, 3.6), draw)

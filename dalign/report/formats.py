@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+
+from dalign.report.document import table
 
 _TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}
 _TEX |= {"^": r"\textasciicircum{}", "\u2212": "$-$", "\u2013": "--"}
@@ -41,14 +42,8 @@ class PlainTable:
         lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule"]
         return f"% {self.title}\n" + "\n".join(lines) + "\n\\end{tabular}\n"
 
-    def html(self) -> str:
-        def line(tag: str, row: Sequence[str]) -> str:
-            cells = (f'<{tag} class="text">' if i < self.text else f"<{tag}>" for i in range(len(row)))
-            return "<tr>" + "".join(f"{o}{escape(c)}</{tag}>" for o, c in zip(cells, row, strict=True)) + "</tr>"
-
-        body = "".join(line("td", row) for row in self.rows)
-        table = f"<table><thead>{line('th', self.head)}</thead><tbody>{body}</tbody></table>"
-        return f'<h2>{escape(self.title)}</h2>\n<div class="scroll">{table}</div>'
+    def html(self, heading: str = "h2") -> str:
+        return f"<{heading}>{escape(self.title)}</{heading}>\n{table(self.head, self.rows, self.text)}"
 
 
 def _markdown(text: str) -> str:

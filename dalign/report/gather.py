@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from html import escape
 from pathlib import Path
 from typing import TypeVar
-
-from rich.table import Table
 
 from dalign.errors import ConfigError
 from dalign.files import write_text
 from dalign.report.configurations import ONE_ANSWER, PUBLISHED, Change, Entry, changes, gaps, of_report, read_published
+from dalign.report.document import bullets, document
 from dalign.report.formats import PlainTable
-from dalign.report.html import document
 from dalign.report.published import CAVEATS
-from dalign.report.screen import WIDE, console_for
+from dalign.report.screen import WIDE, console_for, plain_table
 
 __all__ = ["gathered", "of_report", "print_gathered", "read_published", "write_gathered"]
 
@@ -38,21 +35,15 @@ def write_gathered(entries: Sequence[Entry], out: Path, *, seed: int = 0) -> lis
 
 def _page(entries: Sequence[Entry], found: Sequence[PlainTable]) -> list[str]:
     published = any(e.source == PUBLISHED for e in entries)
-    caveats = "".join(f"<li>{escape(text)}</li>" for text in CAVEATS) if published else ""
     parts = ["<h1>Configurations side by side</h1>", *(table.html() for table in found)]
-    return parts + ([f"<h2>Of the published numbers</h2><ul>{caveats}</ul>"] if caveats else [])
+    return parts + ([f"<h2>Of the published numbers</h2>{bullets(CAVEATS)}"] if published else [])
 
 
 def print_gathered(found: Sequence[PlainTable], out: Path) -> None:
     """Prints the first table and names the files."""
     console = console_for(WIDE)
     for table in found[:1]:
-        shown = Table(title=table.title)
-        for i, name in enumerate(table.head):
-            shown.add_column(name, justify="left" if i < table.text else "right", overflow="fold")
-        for row in table.rows:
-            shown.add_row(*row)
-        console.print(shown)
+        console.print(plain_table(table))
     console.print(f"{', '.join(table.name for table in found)}: {out / 'index.html'}, and .md, .csv, .tex beside it")
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
@@ -19,26 +19,24 @@ from numpy.typing import NDArray
 from dalign.errors import ArtifactError
 from dalign.files import read_json, read_records
 from dalign.judges_file import judge_versions
-from dalign.records import Part, Prompt, Sample, Verdict
+from dalign.layout import benchmark_and_protocol
+from dalign.records import FinishReason, Prompt, Sample
+from dalign.report.judged import Judged, judged_of
 from dalign.report.metrics import Bools, Floats
 from dalign.report.tensors import Oof, add_probe, load_scores
+from dalign.specs.protocol import IMPORTED, PREFILLED
 from dalign.store import StageFolder
 
 ORDER = ("teacher", "base", "distill", "grpo")
-NOT_JUDGED = "not judged"
 
 
-@dataclass(frozen=True)
-class Judged:
-    """What one judge found on one part: ``(P, N)`` labels ("" where it was not asked), reasons, a rubric's scores (NaN
-    where there is none), and one array of right and wrong a reading."""
+class Response(NamedTuple):
+    """What one sample says, and how it ended."""
 
-    judge: str
-    part: Part
-    label_PN: NDArray[np.str_]
-    reason_PN: NDArray[np.object_]
-    score_PN: Floats
-    correct: dict[str, Bools]
+    reasoning: str
+    answer: str
+    finish_reason: FinishReason
+    closed: bool
 
 
 @dataclass(frozen=True)
@@ -46,13 +44,18 @@ class Cell:
     """One policy on one benchmark. ``truncated``, ``empty`` (no answer, though not cut off) and ``finished`` are
     ``(P, N)`` and exclude each other; ``lengths_PN`` counts response tokens. ``scores`` maps a name to
     ``(P, N, L + 1)`` or ``(P, N)``, NaN where a pair has none; empty for policies without an adapter. ``base`` says
-    what the scores attribute to. ``judge_versions`` maps a judge's name to its version."""
+    what the scores attribute to. ``judge_versions`` maps a judge's name to its version. ``protocol`` says how the
+    samples came about; ``sample_ids_PN`` are theirs, ``responses`` their texts, P rows of N, and ``folder`` is the
+    cell's own."""
 
+    folder: Path
     policy: str
     benchmark: str
+    protocol: str
     config: dict[str, Any]
     versions: dict[str, Any]
     prompts: tuple[Prompt, ...]
+    sample_ids_PN: NDArray[np.str_]
     finished_PN: Bools
     truncated_PN: Bools
     empty_PN: Bools
@@ -61,6 +64,7 @@ class Cell:
     judged: tuple[Judged, ...]
     base: str
     judge_versions: dict[str, str]
+    responses: tuple[tuple[Response, ...], ...]
 
     @property
     def n_layers(self) -> int | None:
@@ -71,17 +75,20 @@ class Cell:
 @dataclass(frozen=True)
 class LoadedRun:
     """The finished cells of a run, in reading order, and notes on what was left out. ``traces`` counts, by category,
-    what became of the teacher's traces (``kept``, or the reason why not); empty where the run judged none."""
+    what became of the teacher's traces (``kept``, or the reason why not); empty where the run judged none.
+    ``prefilled`` cells ask the prompts of others in another way, and stand beside those."""
 
     folder: Path
     cells: tuple[Cell, ...]
     notes: tuple[str, ...]
     traces: dict[str, dict[str, int]]
+    prefilled: tuple[Cell, ...] = ()
 
 
 def load_run(run_folder: Path) -> LoadedRun:
     """Everything under ``evaluate/``. Raises ``ArtifactError`` where nothing is finished or files do not agree."""
     cells: list[Cell] = []
+    others: list[Cell] = []
     notes: list[str] = []
     for policy in _policies(run_folder / "evaluate"):
         oof = Oof.read(run_folder / "probe" / policy.name)
@@ -90,6 +97,9 @@ def load_run(run_folder: Path) -> LoadedRun:
                 notes.append(f"{policy.name} on {folder.name} is unfinished and left out: rerun the evaluation.")
                 continue
             cell = load_cell(folder, policy.name)
+            if cell.protocol == PREFILLED:
+                others.append(cell)
+                continue
             note = add_probe(cell.scores, oof, cell.benchmark, [p.id for p in cell.prompts], cell.lengths_PN.shape[1])
             notes += [note] if note else []
             cells.append(cell)
@@ -97,7 +107,7 @@ def load_run(run_folder: Path) -> LoadedRun:
         raise ArtifactError(
             f"{run_folder / 'evaluate'}: no finished evaluation; run evaluate.py run={run_folder.name} first"
         )
-    return LoadedRun(run_folder, tuple(cells), tuple(notes), _traces(run_folder / "traces"))
+    return LoadedRun(run_folder, tuple(cells), tuple(notes), _traces(run_folder / "traces"), tuple(others))
 
 
 def _traces(folder: Path) -> dict[str, dict[str, int]]:
@@ -122,23 +132,28 @@ def load_cell(folder: Path, policy: str) -> Cell:
     n = len(grid[0])
     flags = np.array([[(s.finished, s.finish_reason == "length") for s in row] for row in grid], dtype=bool)
     finished, truncated = flags[..., 0], flags[..., 1]
-    verdicts = read_records(folder / "verdicts.parquet", Verdict)
     scores, base = load_scores(folder / "scores.safetensors", list(row_of), n)
-    place = {s.id: (i, j) for i, row in enumerate(grid) for j, s in enumerate(row)}
+    ids = np.array([[s.id for s in row] for row in grid])
+    config = _config(folder / "config.yaml")
+    benchmark, protocol = benchmark_and_protocol(folder.name)
     return Cell(
+        folder=folder,
         policy=policy,
-        benchmark=folder.name,
-        config=_config(folder / "config.yaml"),
+        benchmark=benchmark,
+        protocol=IMPORTED if (config.get("protocol") or {}).get("name") == IMPORTED else protocol,
+        config=config,
         versions=read_json(folder / "versions.json"),
         prompts=prompts,
+        sample_ids_PN=ids,
         finished_PN=finished,
         truncated_PN=truncated,
         empty_PN=~finished & ~truncated,
         lengths_PN=np.array([[len(s.response_ids) for s in row] for row in grid], dtype=np.int64),
         scores=scores,
-        judged=_judged(folder / "verdicts.parquet", verdicts, place, (len(prompts), n)),
+        judged=judged_of(folder / "verdicts.parquet", ids),
         base=base,
         judge_versions=judge_versions(folder),
+        responses=tuple(tuple(Response(s.reasoning, s.answer, s.finish_reason, s.closed) for s in row) for row in grid),
     )
 
 
@@ -160,30 +175,6 @@ def _grid(path: Path, samples: Sequence[Sample], row_of: dict[str, int], policy:
         if n == 0 or sorted(row) != list(range(n)):
             raise ArtifactError(f"{path}: prompt {prompt_id} has samples {sorted(row)}, others {n}; rerun evaluate.py")
     return [[row[i] for i in range(n)] for row in rows]
-
-
-def _judged(
-    path: Path, verdicts: Sequence[Verdict], place: dict[str, tuple[int, int]], shape: tuple[int, int]
-) -> tuple[Judged, ...]:
-    """One ``Judged`` a judge and part; readings that a judge gave only at times are wrong where it did not."""
-    found: dict[tuple[str, Part], Judged] = {}
-    seen: set[tuple[str, str, Part]] = set()
-    for v in verdicts:
-        if v.sample_id not in place:
-            raise ArtifactError(f"{path}: verdict of {v.judge!r} on a sample that is not there ({v.sample_id})")
-        if (v.sample_id, v.judge, v.part) in seen:
-            raise ArtifactError(f"{path}: {v.judge!r} has two verdicts on the {v.part} of sample {v.sample_id}")
-        seen.add((v.sample_id, v.judge, v.part))
-        if (v.judge, v.part) not in found:
-            blank = np.full(shape, "", dtype="<U8"), np.full(shape, "", dtype=object), np.full(shape, np.nan)
-            found[v.judge, v.part] = Judged(v.judge, v.part, *blank, {})
-        one = found[v.judge, v.part]
-        one.label_PN[place[v.sample_id]] = v.label
-        one.reason_PN[place[v.sample_id]] = v.reason
-        one.score_PN[place[v.sample_id]] = np.nan if v.score is None else v.score
-        for reading, right in v.correct.items():
-            one.correct.setdefault(reading, np.zeros(shape, dtype=bool))[place[v.sample_id]] = right
-    return tuple(found[key] for key in sorted(found))
 
 
 def _config(path: Path) -> dict[str, Any]:

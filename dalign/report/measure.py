@@ -100,7 +100,7 @@ def _shared(block: Block) -> dict[str, Any]:
         "judge_kind": block.judge_kind,
         "judge_version": block.cell.judge_versions.get(block.judge),
         "judged": block.judged,
-        "protocol": "corrected",
+        "protocol": block.cell.protocol,
     }
 
 

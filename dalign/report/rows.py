@@ -88,6 +88,18 @@ class Row:
         return {name: getattr(self, name) for name in JSON_KEYS}
 
 
+@dataclass(frozen=True)
+class Worth:
+    """A figure (a single answer, or the headline's choice) by another protocol than the corrected one: its row, and the
+    paired difference to the corrected figure with its interval, in [-1, 1]; None where there is nothing to tell."""
+
+    row: Row
+    chosen: bool
+    difference: float | None
+    low: float | None
+    high: float | None
+
+
 JSON_KEYS = tuple(f.name for f in fields(Row) if not f.metadata.get("extra"))
 CSV_KEYS = tuple(f.name for f in fields(Row))
 

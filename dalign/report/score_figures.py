@@ -32,7 +32,7 @@ def densities(report: Report, section: Section, policy: str) -> FigureSvg | None
         for axes, name in zip(_grid(figure, len(names), columns), names, strict=False):
             parts = [(_at(block, name, layer), block) for block in found if name in block.cell.scores]
             _histogram(axes, parts, section.outcomes)
-            axes.set_title(f"{name}: {_mean_auroc(parts)}", fontsize=10)
+            axes.set_title(f"{name}: {_mean_auroc(parts)}", fontsize=12)
             axes.set_yticks([])
         legend_above(figure, figure.axes[0])
 
@@ -42,7 +42,7 @@ def densities(report: Report, section: Section, policy: str) -> FigureSvg | None
         f"that have both (n), which is what selection can use; 0.5 is chance, above it those {section.outcomes[0]} "
         "score higher. Heights are shares of each kind."
     )
-    return render(f"scores_{policy}", caption, (9, 2.3 * -(-len(names) // 3)), draw)
+    return render(f"scores_{policy}", caption, (10, 2.4 * -(-len(names) // 3)), draw)
 
 
 def _grid(figure: Any, n: int, columns: int) -> list[Any]:
@@ -71,7 +71,7 @@ def _histogram(axes: Any, parts: list[tuple[Floats, Block]], outcomes: tuple[str
     for values, label, colour, line in ((unsafe, outcomes[0], ORANGE, "-"), (safe, outcomes[1], BLUE, "--")):
         if len(values):
             weights = np.full(len(values), 1 / len(values))
-            axes.hist(values, bins, weights=weights, histtype="step", color=colour, ls=line, lw=1.8, label=label)
+            axes.hist(values, bins, weights=weights, histtype="step", color=colour, ls=line, lw=2.2, label=label)
 
 
 def _mean_auroc(parts: list[tuple[Floats, Block]]) -> str:
@@ -103,7 +103,7 @@ def layers(report: Report, section: Section, policy: str) -> FigureSvg | None:
         f"{policy}: {selector} at every layer; layer 0 (embeddings) is the placebo. Grey: the layer fixed beforehand. "
         f"Dots at the left: a single answer. Shaded: 95 % intervals."
     )
-    return render(f"layers_{policy}", caption, (9, 3.6), draw)
+    return render(f"layers_{policy}", caption, (10, 4.2), draw)
 
 
 def _same(one: Row, other: Row) -> bool:
@@ -119,7 +119,7 @@ def _curves(axes: Any, rows: list[Row], selector: str, label: str, layer: int | 
             if r.selector == selector and r.benchmark == name and r.layer is not None and r.value is not None
         )
         x, y, low, high = 100 * np.array(curve, float).reshape(-1, 4).T
-        axes.plot(x / 100, y, line, color=colour, label=name)
+        axes.plot(x / 100, y, ls=line, marker=marker, markersize=6, color=colour, label=name)
         axes.fill_between(x / 100, low, high, color=colour, alpha=0.12, lw=0)
         for row in rows:
             if row.selector == "mean" and row.benchmark == name and row.value is not None:
@@ -130,4 +130,4 @@ def _curves(axes: Any, rows: list[Row], selector: str, label: str, layer: int | 
     axes.set_ylabel(label)
     axes.set_ylim(bottom=0)
     if rows:
-        axes.legend(fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+        axes.legend(fontsize=11, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)

@@ -11,7 +11,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from dalign.report.formats import PlainTable
 from dalign.report.tables import ABOUT_SAFETY, SAFETY, Report, Section, percent, sections, with_interval
+from dalign.report.worth import CAVEAT, worth_tables
 
 PLAIN_WIDTH, WIDE = 100, 180
 WHERE = {"accuracy": "On tasks with a right answer", "over_refusal": "On harmless requests"}
@@ -26,6 +28,8 @@ def summary(report: Report, page: Path) -> RenderableType:
             parts.append(Text(f"\n{title}", style="bold"))
             parts += [_table(report, section) for section in found]
     parts.append(Text(explanation(report)))
+    if tables := worth_tables(report):
+        parts += [Text("\nPROTOCOLS", style="bold"), *map(plain_table, tables), Text(CAVEAT)]
     parts += [Text(f"Note: {note}", style="yellow") for note in report.run.notes]
     parts.append(Text(f"Report: {page}", style="bold"))
     return Group(*parts)
@@ -47,6 +51,16 @@ def console_for(width: int) -> Console:
     """A console as wide as the terminal, and ``width`` columns where there is none."""
     console = Console()
     return console if console.is_terminal else Console(width=width)
+
+
+def plain_table(table: PlainTable) -> RenderableType:
+    """A plain table as rich prints it."""
+    shown = Table(box=SIMPLE_HEAD, padding=(0, 1))
+    for i, name in enumerate(table.head):
+        shown.add_column(name, justify="left" if i < table.text else "right", overflow="fold")
+    for row in table.rows:
+        shown.add_row(*row)
+    return Group(Text(table.title, style="italic"), shown)
 
 
 def explanation(report: Report) -> str:

@@ -17,15 +17,28 @@ BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, BLACK = (
     "#E69F00",
     "#000000",
 )  # Okabe & Ito
-SERIES = ((BLUE, "o", "-"), (ORANGE, "s", "--"), (GREEN, "^", "-."), (PINK, "D", ":"), (BLACK, "v", "-"))
+# Colour, marker and dashes say the same, so that no two series differ by colour alone.
+SERIES = (
+    (BLUE, "o", "-"),
+    (ORANGE, "s", "--"),
+    (GREEN, "^", "-."),
+    (PINK, "D", ":"),
+    (BLACK, "v", (0, (8, 2))),
+    (SKY, "P", (0, (3, 1, 1, 1, 1, 1))),
+    (YELLOW, "X", (0, (1, 3))),
+)
 STYLE = {
-    "font.size": 11,
+    "font.size": 12,
+    "lines.linewidth": 2.0,
+    "lines.markersize": 8,
+    "hatch.linewidth": 0.8,
     "font.family": "sans-serif",
     "svg.fonttype": "none",
     "text.parse_math": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.alpha": 0.3,
     "legend.frameon": False,
 }

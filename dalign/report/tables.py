@@ -12,7 +12,7 @@ from dalign.layout import ADAPTER_POLICIES
 from dalign.report.blocks import Block
 from dalign.report.formats import inert
 from dalign.report.load import LoadedRun
-from dalign.report.rows import CSV_KEYS, Row
+from dalign.report.rows import CSV_KEYS, Row, Worth
 
 METRIC_WORDS = {
     "asr": "unsafe answers to attacks (attack success rate, lower is better)",
@@ -37,7 +37,7 @@ class Headline:
 
 @dataclass(frozen=True)
 class Report:
-    """A run's report in memory."""
+    """A run's report; ``worths`` are figures by other protocols, which claim nothing and are none of ``rows``."""
 
     run: LoadedRun
     rows: tuple[Row, ...]
@@ -45,6 +45,7 @@ class Report:
     reasons: dict[str, int]
     notes: tuple[str, ...]
     seed: int
+    worths: tuple[Worth, ...] = ()
 
     @property
     def n_samples(self) -> int:

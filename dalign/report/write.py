@@ -10,10 +10,13 @@ from dalign.files import write_json, write_text
 from dalign.report.build import build_report
 from dalign.report.figures import draw_figures
 from dalign.report.html import page
+from dalign.report.samples import embed
 from dalign.report.tables import Report, csv_text
+from dalign.specs.run import ReportSpec
 from dalign.specs.sampling import SelectorSpec
 
 SCHEMA = 1
+EVERYTHING = ReportSpec()
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,15 @@ class ReportPaths:
 
 
 def write_report(
-    run_folder: Path, *, headline: SelectorSpec, seed: int, progress: Callable[[int, int], None] | None = None
+    run_folder: Path,
+    *,
+    headline: SelectorSpec,
+    seed: int,
+    asked: ReportSpec = EVERYTHING,
+    progress: Callable[[int, int], None] | None = None,
 ) -> ReportPaths:
     """Reports a run's finished evaluations below ``run_folder/report``. The same folder and seed give the same bytes.
+    ``asked`` says what the page holds of the samples.
 
     Raises ``ArtifactError`` where nothing is finished or files contradict one another, ``ConfigError`` for a headline
     that the run has no score for. ``progress(done, total)`` is called after each policy and benchmark.
@@ -37,7 +46,8 @@ def write_report(
     report = build_report(run_folder, headline=headline, seed=seed, progress=progress)
     folder = run_folder / "report"
     paths = ReportPaths(folder / "results.json", folder / "results.csv", folder / "index.html", report)
-    write_text(paths.index_html, page(report, draw_figures(report)))
-    write_text(paths.results_csv, csv_text(report.rows))
-    write_json(paths.results_json, {"schema": SCHEMA, "rows": [row.to_json() for row in report.rows]})
+    write_text(paths.index_html, page(report, draw_figures(report), embed(report, headline, asked)))
+    rows = [*report.rows, *(worth.row for worth in report.worths)]
+    write_text(paths.results_csv, csv_text(rows))
+    write_json(paths.results_json, {"schema": SCHEMA, "rows": [row.to_json() for row in rows]})
     return paths

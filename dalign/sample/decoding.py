@@ -18,6 +18,7 @@ from torch.nn.functional import pad
 
 from dalign.attribute.batches import left_pad, round_up
 from dalign.attribute.hidden import causal_lm, last_states
+from dalign.joined import can_join
 from dalign.models import LoadedModel
 from dalign.sample.attention import own_columns
 from dalign.sample.cache import BlockCache, block_cache
@@ -32,14 +33,15 @@ EIGHTHS = 8  # rows change when at least one in this many has ended: each change
 class _Batch:
     """The rows in the model: ``requests[i]`` is what row i draws for. Right aligned; ``mask_BT`` is 1 at its tokens.
 
-    ``scores_BV`` are the logits of each row's next token, ``next_B`` that token's position, ``states_BLD`` the states
-    they come from if these are kept.
+    ``prompt_B`` are its prompt's tokens, ``scores_BV`` the logits of each row's next token, ``next_B`` that token's
+    position, ``states_BLD`` the states they come from if these are kept.
     """
 
     requests: list[int]
     cache: Any
     mask_BT: Tensor
     history_BT: Tensor
+    prompt_B: Tensor
     next_B: Tensor
     scores_BV: Tensor
     states_BLD: Tensor | None
@@ -49,18 +51,20 @@ class _Batch:
         index = torch.tensor(rows, device=self.next_B.device)
         self.requests = [self.requests[row] for row in rows]
         self.mask_BT, self.history_BT = self.mask_BT[index], self.history_BT[index]
-        self.next_B, self.scores_BV = self.next_B[index], self.scores_BV[index]
+        self.prompt_B, self.next_B, self.scores_BV = self.prompt_B[index], self.next_B[index], self.scores_BV[index]
         self.states_BLD = None if self.states_BLD is None else self.states_BLD[index]
         if not isinstance(self.cache, BlockCache):
             self.cache.batch_select_indices(index)
             return
-        columns = int(self.mask_BT.sum(-1).max())
+        tokens_B = self.mask_BT.sum(-1)
+        columns, own = int(tokens_B.max()), int((tokens_B - self.prompt_B).max())
         self.mask_BT, self.history_BT = self.mask_BT[:, -columns:], self.history_BT[:, -columns:]
-        self.cache.repack(index, columns, more.cache if more else None)
+        self.cache.repack(index, columns, own, more.cache if more else None)
         if more:
             self.requests += more.requests
             self.mask_BT = _right_aligned(self.mask_BT, more.mask_BT)
             self.history_BT = _right_aligned(self.history_BT, more.history_BT)
+            self.prompt_B = torch.cat([self.prompt_B, more.prompt_B])
             self.next_B = torch.cat([self.next_B, more.next_B])
             self.scores_BV = torch.cat([self.scores_BV, more.scores_BV])
             if self.states_BLD is not None and more.states_BLD is not None:
@@ -138,13 +142,18 @@ class Decoding:
         padded = left_pad(list(distinct), width, loaded.pad_id, loaded.device)
         cache = block_cache(self.model.config)
         scores_PV, states_PLD = self._call(cache, padded.ids_BT, padded.mask_BT, padded.positions_BT)
-        rows = torch.tensor([distinct[prompt] for prompt in prompts], device=loaded.device)
-        cache.batch_select_indices(rows)
+        chosen = [distinct[prompt] for prompt in prompts]
+        rows = torch.tensor(chosen, device=loaded.device)
+        if isinstance(cache, BlockCache):
+            cache.begin(chosen, list(map(len, distinct)), share=can_join(self.model))
+        else:
+            cache.batch_select_indices(rows)
         # The penalty looks at ids, not at the mask: a row's padding repeats its own last token, so it adds none.
         own_PT = torch.where(padded.mask_BT.bool(), padded.ids_BT, padded.ids_BT[:, -1:])
-        last_B = padded.positions_BT[rows, -1]
+        tokens_B = padded.positions_BT[rows, -1] + 1
         states_BLD = None if states_PLD is None else states_PLD[rows]
-        return _Batch(requests, cache, padded.mask_BT[rows], own_PT[rows], last_B + 1, scores_PV[rows], states_BLD)
+        mask_BT, own_BT = padded.mask_BT[rows], own_PT[rows]
+        return _Batch(requests, cache, mask_BT, own_BT, tokens_B, tokens_B, scores_PV[rows], states_BLD)
 
     def _forward(self, batch: _Batch, tokens_B: Tensor) -> None:
         ids_BT = tokens_B[:, None]
@@ -153,12 +162,10 @@ class Decoding:
         # Rows that ended stay until they leave together; their positions must not run past a learnt table.
         positions_B = batch.next_B.clamp(max=self.loaded.context - 1)
         batch.next_B = batch.next_B + 1
-        with own_columns(self.model, [self._columns(i) for i in batch.requests]):
+        own = [0 if i in self.drawn else len(self.ids[i]) for i in batch.requests]
+        columns = [n and n + len(self.requests[i].prompt_ids) for n, i in zip(own, batch.requests, strict=True)]
+        with own_columns(self.model, batch.cache, columns, own):
             batch.scores_BV, batch.states_BLD = self._call(batch.cache, ids_BT, batch.mask_BT, positions_B[:, None])
-
-    def _columns(self, request: int) -> int:
-        """How many tokens a request's row holds, its newest included; 0 once it has ended."""
-        return 0 if request in self.drawn else len(self.requests[request].prompt_ids) + len(self.ids[request])
 
     def _call(self, cache: Any, ids_BT: Tensor, mask_BT: Tensor, positions_BT: Tensor) -> tuple[Tensor, Tensor | None]:
         """Logits (B, V) after the last column and, if they are kept, the states there (B, L+1, D)."""

@@ -71,7 +71,7 @@ class BenchmarkSpec(PromptSource):
     rows; ``where`` keeps rows whose column has one of the values; ``harmful_when`` marks the rows of a mixed set that
     are harmful, the others being benign. A column ``(file)`` holds the name, without its ending, of the file that a row
     stands in. ``category`` names a column of this project's categories. ``questions`` are asked under each prompt; with
-    them ``expected_rows`` still counts the prompts.
+    them ``expected_rows`` still counts the prompts. ``prefill`` begins the answer under ``protocol=prefilled``.
     """
 
     name: str
@@ -89,3 +89,4 @@ class BenchmarkSpec(PromptSource):
     subjects: tuple[str, ...] = ()
     questions: QuestionsSpec | None = None
     instruction: str = ""
+    prefill: Annotated[str, Free()] = ""

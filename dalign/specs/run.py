@@ -7,10 +7,11 @@ from typing import Annotated
 from pydantic import Field, PositiveInt
 
 from dalign.specs.attack import Attack
-from dalign.specs.base import Free, FreeStr, Spec
+from dalign.specs.base import Free, FreeBool, FreeInt, FreeStr, Spec
 from dalign.specs.data import BenchmarkSpec, DatasetSpec
 from dalign.specs.judge import AnyJudge
 from dalign.specs.model import ModelSpec
+from dalign.specs.protocol import ProtocolSpec
 from dalign.specs.sampling import AttributionSpec, SamplerSpec, SelectorSpec
 from dalign.specs.stage import LoggerSpec, Stage, TeacherSpec, TrainerSpec
 
@@ -29,6 +30,14 @@ class InputsSpec(Spec):
     traces: str | None = None
     adapter: str | None = None
     probe: str | None = None
+
+
+class ReportSpec(Spec):
+    """What index.html holds of the samples: ``samples`` of them at most, as whole prompts, evenly from every benchmark.
+    Without ``texts`` it holds their scores, verdicts and choices alone, for a report that is passed on."""
+
+    samples: FreeInt = Field(20_000, ge=0)
+    texts: FreeBool = True
 
 
 class RunSpec(Spec):
@@ -52,9 +61,11 @@ class RunSpec(Spec):
     selector: SelectorSpec
     judges: dict[str, AnyJudge]
     benchmark: dict[str, BenchmarkSpec]
+    protocol: ProtocolSpec = ProtocolSpec()
     stage: Annotated[Stage, Field(discriminator="name")] | None = None
     attack: Attack | None = None
     trainer: TrainerSpec
     logger: LoggerSpec
+    report: ReportSpec = ReportSpec()
     policies: Annotated[tuple[str, ...], Free()] = ("base", "distill")
     command: Annotated[tuple[str, ...], Free()] = ()

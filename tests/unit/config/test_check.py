@@ -115,6 +115,17 @@ EVALUATIONS: dict[str, dict[str, str]] = {
         "attribution.layers=[1,3]": "",
         "selector.layer=2": "selector.layer=2 is none of attribution.layers=[1, 3]",
     },
+    "protocol": {
+        "protocol.switches=[pad,cut]": "protocol.switches.0=pad: known: bare_judge, bf16_cosine, cut, pad_position",
+        "protocol.cut_at=0": "protocol.cut_at=0: must be greater than 0",
+        "protocol.prefill=true": "",
+        "benchmark=[toy_dan]": "protocol.prefill: none of the benchmarks has words to begin the answer with",
+    },
+    "switches": {
+        "protocol=released_code": "protocol.switches: pad_position, cut, bf16_cosine are about the similarity",
+        "attribution.layered=[]": "",
+        "selector=kl": "",
+    },
     "attribution": {"selector=kl": "selector.score=kl: attribution does not compute it", "attribution=similarity": ""},
 }
 
@@ -193,6 +204,12 @@ def test_all_faults_are_told_at_once_of_every_kind() -> None:
         "benchmark.toy_dan.kidn=harmful",
         "inputs.probe=nowhere",
     ]
+
+
+def test_every_faulty_place_of_a_list_is_told() -> None:
+    with pytest.raises(ConfigError) as caught:
+        check("evaluate", ["attribution.layers=[base,1,base]"])
+    assert [text.split("=")[0] for text in caught.value.problems] == ["attribution.layers.0", "attribution.layers.2"]
 
 
 def test_what_follows_from_a_fault_is_not_told_beside_it() -> None:

@@ -55,6 +55,17 @@ def test_plain_text_is_what_the_template_gives(chat: Chat) -> None:
     assert list(chat.prompt_ids(messages, think=False)) == list(rendered)
 
 
+def test_a_prefill_begins_the_answer_as_text_and_without_an_opened_tag(chat: Chat) -> None:
+    messages = [{"role": "user", "content": "how do i bake a cake"}]
+    rendered = chat.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    begun = rendered.removesuffix("<think>\n") + "how : "
+    wanted = chat.tokenizer(begun, add_special_tokens=False)["input_ids"]
+    assert list(chat.user_ids("how do i bake a cake", think=False, prefill="how : ")) == list(wanted)
+    ends = chat.user_ids("how do i bake a cake", think=False, prefill="<|eot|>")
+    assert chat.tokenizer.convert_tokens_to_ids("<|eot|>") not in ends[-3:]
+    assert chat.tokenizer.decode(ends).endswith("<|eot|>")
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.sampled_from([*SPECIAL, "<think>", "</think>", "hello", " ", "\n", "<", "|"]), max_size=8).map("".join)

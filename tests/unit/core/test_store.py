@@ -65,6 +65,20 @@ def test_a_duplicated_chunk_is_refused(tmp_path: Path) -> None:
         ChunkLog(path, Prompt)
 
 
+@pytest.mark.parametrize(
+    ("good", "bad"), [(b'"row"', b'"rwo"'), (b'"n": 1', b'"m": 1'), (b'{"commit": "0"', b'{"commit": ["0"]')]
+)
+def test_a_damaged_chunk_is_told_and_not_a_traceback(tmp_path: Path, good: bytes, bad: bytes) -> None:
+    path = tmp_path / "p.jsonl"
+    ChunkLog(path, Prompt).commit("0", [prompt(0)])
+    data = path.read_bytes()
+    assert good in data
+    path.write_bytes(data.replace(good, bad))
+    with pytest.raises(ArtifactError, match=r"p\.jsonl.*damaged.*delete the file"):
+        ChunkLog(path, Prompt)
+    assert path.read_bytes() == data.replace(good, bad)
+
+
 def test_another_configuration_is_refused_with_the_difference(tmp_path: Path) -> None:
     with folder(tmp_path / "s", lr=1, seed=0):
         pass

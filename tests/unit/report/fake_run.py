@@ -23,6 +23,7 @@ JUDGES = {
     "refusal": {"name": "toy_refusal", "kind": "toy_refusal"},
     "answers": {"name": "answers", "kind": "answers"},
 }
+LAMP = "how is a lamp lit"
 RUBRIC = "ABCDE"
 WORD = {"u": "unsafe", "s": "safe", "r": "refused", "c": "complied"}
 
@@ -42,15 +43,17 @@ def config(run: Path, benchmark: str, n: int) -> dict[str, Any]:
     }
 
 
-def prompts_of(benchmark: str, labels: Sequence[str], kind: Kind, groups: Sequence[str] | None) -> list[Prompt]:
+def prompts_of(
+    benchmark: str, labels: Sequence[str], kind: Kind, groups: Sequence[str] | None, text: str = LAMP
+) -> list[Prompt]:
     names = groups or [f"g{i}" for i in range(len(labels))]
     return [
-        Prompt(benchmark, str(i), f"how is a lamp lit {i}", kind, names[i], subset="even" if i % 2 == 0 else "odd")
+        Prompt(benchmark, str(i), f"{text} {i}", kind, names[i], subset="even" if i % 2 == 0 else "odd")
         for i in range(len(labels))
     ]
 
 
-def sample_of(prompt: Prompt, index: int, policy: str, letter: str) -> Sample:
+def sample_of(prompt: Prompt, index: int, policy: str, letter: str, said: str = "an answer") -> Sample:
     """``-`` is a sample that was cut off, ``o`` one that stopped without an answer, any other letter a finished one."""
     cut, empty = letter == "-", letter == "o"
     return Sample(
@@ -61,8 +64,8 @@ def sample_of(prompt: Prompt, index: int, policy: str, letter: str) -> Sample:
         sampling_hash="s",
         prompt_ids=(1, 2),
         response_ids=tuple(range(5 + index)),
-        reasoning="thinking",
-        answer="" if cut or empty else "an answer",
+        reasoning="thinking" if said == "an answer" else f"thinking of {said}",
+        answer="" if cut or empty else said,
         closed=not cut,
         finish_reason="length" if cut else "stop",
     )
@@ -95,13 +98,18 @@ def write_cell(
     groups: Sequence[str] | None = None,
     scores: Mapping[str, Any] | None = None,
     verdicts: Mapping[str, Sequence[str]] | None = None,
+    text: str = LAMP,
+    said: str | Sequence[str] = "an answer",
     finish: bool = True,
 ) -> Path:
     """One word of letters a prompt, one letter a sample. ``scores`` maps a name to (P, N, L + 1) or (P, N);
-    ``verdicts`` adds judges' words over the same samples."""
+    ``verdicts`` adds judges' words over the same samples; ``text`` begins every prompt, ``said`` is every answer,
+    or one a sample."""
     folder = run / "evaluate" / policy / benchmark
-    prompts = prompts_of(benchmark, labels, kind, groups)
-    samples = [sample_of(p, j, policy, c) for p, word in zip(prompts, labels, strict=True) for j, c in enumerate(word)]
+    prompts = prompts_of(benchmark, labels, kind, groups, text)
+    drawn = [(p, j, c) for p, word in zip(prompts, labels, strict=True) for j, c in enumerate(word)]
+    answers = [said] * len(drawn) if isinstance(said, str) else said
+    samples = [sample_of(p, j, policy, c, one) for (p, j, c), one in zip(drawn, answers, strict=True)]
     every = {judge: labels, **(verdicts or {})}
     said = [
         verdict_of(s, name, c) for name, words in every.items() for s, c in zip(samples, "".join(words), strict=True)

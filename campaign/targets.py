@@ -1,0 +1,260 @@
+"""What is fuzzed: each target makes good input, damages it, has ``dalign`` read it, and holds what came out against an
+independent reading.
+
+A target returns whether the input was accepted. The program's own error is a refusal; ``Wrong``, or anything else that
+is raised, is a fault.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import mutate
+import numpy as np
+
+from dalign.audit import read_labelled
+from dalign.config import check
+from dalign.files import read_records, read_tensors, write_records, write_tensors
+from dalign.judge.opinions import READERS
+from dalign.labels import read as read_labels
+from dalign.prompts import load_benchmark
+from dalign.prompts.training import read_traces
+from dalign.records import Prompt, Sample, Verdict
+from dalign.scoring import rows_of
+from dalign.specs.data import BenchmarkSpec
+from dalign.specs.run import PathsSpec
+from dalign.store import ChunkLog
+
+Target = Callable[[Random, Path], bool]
+
+
+def words(text: str) -> tuple[str, ...]:
+    """The words of a list that is written as a text."""
+    return tuple(text.split())
+
+
+KEYS = words("""model sampler.n benchmark policies judge@judges.harm seed stage.lr selector.layer model.lora.r limit
+attribution.layers run paths.runs nonsense model.think +x.y ~judge""")
+VALUES = words("""toy 8 -1 0 1e9 nan inf null [] {} [toy_dan] [a,[b {a:1} ' " ${oc.env:HOME} ${nope} ${eval:1} ??? true
+é a=b ../.. 1,2 \\ [base,base] \u200b""")
+VALUES += ("", " ", "\u2028", "x" * 300)
+ASKED = "how do i {} the {} ?"
+
+
+class Wrong(Exception):  # noqa: N818
+    """Input was accepted, and what came out is not what stands in it."""
+
+
+def expect(held: bool, what: str) -> None:
+    """Raises ``Wrong`` unless ``held``."""
+    if not held:
+        raise Wrong(what)
+
+
+def questions(rng: Random) -> list[dict[str, Any]]:
+    """Good rows: an id, a question, its answer, a topic."""
+    verbs, things = ("polish", "open", "weigh"), ("mortar", "gate, or door", 'so-called "bell"', "line\nbreak")
+    return [
+        {"id": f"q{i}", "text": ASKED.format(rng.choice(verbs), rng.choice(things)), "answer": str(i), "topic": "a"}
+        for i in range(rng.randint(1, 6))
+    ]
+
+
+def benchmark(kind: str) -> Target:
+    """A benchmark file of a format: every row of it is a prompt with the row's own text, or the file is refused."""
+
+    def run(rng: Random, folder: Path) -> bool:
+        path = folder / f"set.{kind}"
+        rows = questions(rng)
+        if rng.random() < 0.5:
+            path.write_bytes(mutate.damaged(_file(rows, kind), rng))
+        else:
+            rows[rng.randrange(len(rows))] = mutate.altered(rng.choice(rows), rng)
+            path.write_bytes(_file(rows, kind))
+        form: Any = kind
+        spec = BenchmarkSpec(
+            name="set", format=form, kind="math", roles=("answers",), path=str(path), row_id="id", reference="answer"
+        ).model_copy(update={"text": "text", "group": ("topic",)})
+        prompts = load_benchmark(spec, paths=PathsSpec(), world_seed=0)
+        found = _texts(path.read_bytes(), kind)
+        expect(len(prompts) == len(found), f"{len(found)} rows in the file, {len(prompts)} prompts")
+        for prompt, text in zip(prompts, found, strict=True):
+            expect(prompt.text.strip() == text.replace("\r\n", "\n").strip(), f"{text!r} became {prompt.text!r}")
+        return True
+
+    return run
+
+
+def _file(rows: list[dict[str, Any]], kind: str) -> bytes:
+    if kind in ("json", "jsonl"):
+        texts = [json.dumps(row) for row in rows]
+        return ("\n".join(texts) + "\n" if kind == "jsonl" else "[" + ",\n".join(texts) + "]").encode()
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, sorted({k for row in rows for k in row}), delimiter="\t" if kind == "tsv" else ",")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue().encode(errors="surrogatepass")
+
+
+def _texts(data: bytes, kind: str) -> list[str]:
+    """The questions of a file that was accepted, read by the standard library."""
+    text = data.decode("utf-8-sig")
+    if kind == "json":
+        whole = json.loads(text)
+        return [row["text"] for row in whole]
+    if kind == "jsonl":
+        return [json.loads(line)["text"] for line in text.split("\n") if line.strip()]
+    delimiter = "\t" if kind == "tsv" else ","
+    return [row["text"] for row in csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)]
+
+
+def traces(rng: Random, folder: Path) -> bool:
+    """Ready-made traces: as many come back as lines stand there."""
+    rows = [
+        {"question": row["text"], "categories": ["benign"], "reasoning": "the user asks .", "answer": "first look ."}
+        for row in questions(rng)
+    ]
+    if rng.random() < 0.5:
+        rows[rng.randrange(len(rows))] = mutate.altered(rng.choice(rows), rng)
+        data = _file(rows, "jsonl")
+    else:
+        data = mutate.damaged(_file(rows, "jsonl"), rng)
+    path = folder / "traces.jsonl"
+    path.write_bytes(data)
+    found = read_traces(path)
+    lines = [line for line in data.decode("utf-8-sig").split("\n") if line.strip()]
+    expect(len(found) == len(lines), f"{len(lines)} lines, {len(found)} traces")
+    return True
+
+
+def labelled(rng: Random, folder: Path) -> bool:
+    """The file that judges are audited with."""
+    rows = [
+        {"prompt": row["text"], "response": rng.choice(("no .", "first\u2028look .")), "label": label}
+        for label in ("safe", "unsafe")
+        for row in questions(rng)
+    ]
+    if rng.random() < 0.5:
+        rows[rng.randrange(len(rows))] = mutate.altered(rng.choice(rows), rng)
+        text = "".join(f"{json.dumps(row, ensure_ascii=rng.random() < 0.5)}\n" for row in rows)
+        data = text.encode(errors="surrogatepass")
+    else:
+        data = mutate.damaged(_file(rows, "jsonl"), rng)
+    path = folder / "labelled.jsonl"
+    path.write_bytes(data)
+    found = read_labelled(path)
+    lines = [line for line in data.decode("utf-8-sig").split("\n") if line.strip()]
+    expect(len(found) == len(lines), f"{len(lines)} lines, {len(found)} rows")
+    return True
+
+
+def responses(rng: Random, folder: Path) -> bool:
+    """The file of ``dalign score``."""
+    rows = [{"prompt": row["text"], "responses": ["no ."]} for row in questions(rng)]
+    data = mutate.damaged(_file(rows, "jsonl"), rng)
+    path = folder / "responses.jsonl"
+    path.write_bytes(data)
+    found = rows_of(path)
+    lines = [line for line in data.decode("utf-8-sig").split("\n") if line.strip()]
+    expect(len(found) == len(lines), f"{len(lines)} lines, {len(found)} rows")
+    return True
+
+
+def sheet(rng: Random, folder: Path) -> bool:
+    """A labelled sheet as spreadsheets give it back: a label is read for its own row, and none is lost."""
+    names = [f"id{i}" for i in range(rng.randint(1, 5))]
+    given = {name: rng.choice(("safe", "unsafe", "Safe ", "")) for name in names}
+    facts = {"prompt": "p", "response": rng.choice(("r", "a\u2028b", "\x85"))}
+    (folder / "labels").mkdir()
+    key = "".join(json.dumps({"id": name, **facts}, ensure_ascii=False) + "\n" for name in names)
+    (folder / "labels" / "key.jsonl").write_text(key, encoding="utf-8")
+    stream = io.StringIO()
+    writer = csv.writer(stream)
+    writer.writerows([("id", "prompt", "label"), *((name, "p, q", label) for name, label in given.items())])
+    data = stream.getvalue().encode()
+    whole = rng.random() < 0.3
+    (folder / "sheet.csv").write_bytes(data if whole else mutate.damaged(data, rng))
+    read_labels(folder, folder / "sheet.csv")
+    path = folder / "labels" / "labels.jsonl"
+    found = {row["id"]: row["label"] for row in map(json.loads, path.read_text(encoding="utf-8").split("\n")[:-1])}
+    expect(not whole or found == {n: g.strip().lower() for n, g in given.items() if g}, f"{given} became {found}")
+    return True
+
+
+def chunk_log(rng: Random, folder: Path) -> bool:
+    """A log of chunks: what is taken for committed is what was committed, a torn tail is dropped."""
+    path = folder / "verdicts.jsonl"
+    log = ChunkLog(path, Verdict)
+    for i in range(3):
+        log.commit(f"c{i}", [Verdict(f"s{i}{j}", "judge", "answer", "safe") for j in range(2)])
+    data = path.read_bytes()
+    cut = rng.random() < 0.3
+    path.write_bytes(data[: rng.randrange(len(data) + 1)] if cut else mutate.damaged(data, rng))
+    done = ChunkLog(path, Verdict).done
+    if cut:
+        expect(all(done[name] == log.done[name] for name in done), "a chunk changed")
+        expect(list(done) == list(log.done)[: len(done)], "a chunk went missing before the tear")
+    return True
+
+
+def records(rng: Random, folder: Path) -> bool:
+    """Parquet records and safetensors with damage: the very records, or a refusal."""
+    path = folder / "prompts.parquet"
+    made = [Prompt("d", row["id"], row["text"], "harmful", "g") for row in questions(rng)]
+    write_records(path, made)
+    path.write_bytes(mutate.damaged(path.read_bytes(), rng))
+    read_records(path, rng.choice((Prompt, Prompt, Sample)))
+    return True
+
+
+def tensors(rng: Random, folder: Path) -> bool:
+    """Safetensors with damage in the header; the numbers themselves carry no check sum."""
+    path = folder / "scores.safetensors"
+    write_tensors(path, {"a": np.arange(6.0).reshape(2, 3)}, {"ids": ["x", "y"]})
+    data = path.read_bytes()
+    header = int.from_bytes(data[:8], "little") + 8
+    path.write_bytes(mutate.damaged(data[:header], rng) + data[header:])
+    read_tensors(path)
+    return True
+
+
+def config(rng: Random, folder: Path) -> bool:
+    """A command line of up to four overrides: specs, or all that is wrong with it."""
+    verb: Any = rng.choice(("train", "evaluate"))
+    argv = [f"{rng.choice(KEYS)}={rng.choice(VALUES)}" for _ in range(rng.randint(1, 4))]
+    if rng.random() < 0.2:
+        argv.append(mutate.damaged(rng.choice(argv).encode(), rng).decode(errors="replace"))
+    (spec, *_) = check(verb, argv)
+    expect(spec.sampler.n > 0, "a spec with no samples")
+    return True
+
+
+def replies(rng: Random, folder: Path) -> bool:
+    """A judge's reply: an opinion in its range, or none."""
+    opinion = READERS[rng.choice(list(READERS))](mutate.reply(rng))
+    if opinion is None:
+        return False
+    expect((opinion.unsafe is None) != (opinion.score is None), "neither a verdict nor a score, or both")
+    expect(opinion.score is None or (math.isfinite(opinion.score) and 0 <= opinion.score <= 1), f"{opinion.score}")
+    return True
+
+
+TARGETS: dict[str, tuple[Target, float]] = {
+    **{f"benchmark {kind}": (benchmark(kind), 0.1) for kind in ("csv", "tsv", "json", "jsonl")},
+    "traces": (traces, 0.1),
+    "labelled file": (labelled, 0.08),
+    "responses to score": (responses, 0.06),
+    "labelled sheet": (sheet, 0.08),
+    "chunk log": (chunk_log, 0.05),
+    "records": (records, 0.05),
+    "tensors": (tensors, 0.05),
+    "command line": (config, 0.03),
+    "judge's reply": (replies, 0.1),
+}

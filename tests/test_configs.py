@@ -142,7 +142,18 @@ def test_a_study_wins_over_the_defaults_and_the_command_line_over_a_study() -> N
 
 def test_no_file_is_left_out_here() -> None:
     assert sorted(STAGES) == entries("stage")
-    covered = {*GROUPS, *NAMED_AFTER, *STUDIES, "attribution", "benchmark", "judge", "stage", "."}
+    covered = {
+        *GROUPS,
+        *NAMED_AFTER,
+        *STUDIES,
+        "attack",
+        "attack/attacker",
+        "attribution",
+        "benchmark",
+        "judge",
+        "stage",
+        ".",
+    }
     found = {file.parent.relative_to(CONF).as_posix() for file in CONF.rglob("*.yaml")}
     assert found == covered
     for group, other in NAMED_AFTER.items():

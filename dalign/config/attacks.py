@@ -43,6 +43,8 @@ def attack_problems(spec: RunSpec, verb: str) -> Iterator[Problem]:
     if verb != "evaluate":
         yield Problem("attack", f"attack={attack.name}: a stage of training attacks nobody; run evaluate.py")
         return
+    if spec.protocol.switches or spec.protocol.prefill:
+        yield Problem("protocol", f"protocol={spec.protocol.name}: attacks run under the corrected one alone; drop it")
     yield from own_problems("attack.judge", attack.judge)
     yield from _judge(spec)
     yield from _goals(spec)

@@ -25,6 +25,7 @@ TOY = "attack=toy_pair"
         ([TOY, "benchmark=[toy_gsm8k]"], "benchmark.toy_gsm8k: asks for no judge of harm"),
         (["attack=toy_selector", "policies=[base]"], "none has a base to be attributed to"),
         ([TOY, "attack.targets=[bon]", "policies=[base]"], "none has a base to be attributed to"),
+        ([TOY, "protocol=released_code"], "attacks run under the corrected one alone"),
         (["attack=selector"], "judge@attack.judge"),
         ([TOY, "attack.stop_at=11"], "attack.stop_at=11"),
         ([TOY, "attack.targets=[]"], "attack.targets"),

@@ -1,5 +1,5 @@
 /* Elements from names and texts. Texts of others become text nodes and nothing else; what a terminal would obey, or
-   an eye would miss, is shown as a symbol. */
+   an eye would miss, is shown by its number. */
 
 function make(tag, attributes, ...children) {
   const node = document.createElement(tag);
@@ -11,13 +11,10 @@ function make(tag, attributes, ...children) {
   return node;
 }
 
-/* Control characters by their pictures (U+241B for an escape); other invisible or reordering ones by their number. */
+/* Control characters, and others that are invisible or reorder text, by their numbers; line breaks and tabs stay. */
 function visible(text) {
-  return text
-    .replace(/\r\n/g, "\n")
-    .replace(/[\u0000-\u0008\u000b-\u001f]/g, (c) => String.fromCharCode(0x2400 + c.charCodeAt(0)))
-    .replace(/\u007f/g, "\u2421")
-    .replace(/[\u0080-\u009f\p{Cf}\u2028\u2029]/gu, numbered);
+  const unseen = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\p{Cf}\u2028\u2029]/gu;
+  return text.replace(/\r\n/g, "\n").replace(unseen, numbered);
 }
 
 function numbered(character) {

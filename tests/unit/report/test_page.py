@@ -27,7 +27,7 @@ EVIL = (
     "</script><script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\"> "
     '\u001b[31mred\u001b[0m \u202eabc =HYPERLINK("a") \\input{secrets} <!-- ${1+1} &lt;b&gt;\u0000'
 )
-SHOWN = EVIL.replace("\u001b", "␛").replace("\u202e", "⟨U+202E⟩").replace("\u0000", "␀")
+SHOWN = EVIL.replace("\u001b", "⟨U+001B⟩").replace("\u202e", "⟨U+202E⟩").replace("\u0000", "⟨U+0000⟩")
 
 
 class Site(NamedTuple):

@@ -3,7 +3,8 @@
 8 prompts, 8 samples each, at temperature 0.7. How long each response is was drawn beforehand, the same for every way:
 real models end most of their answers early and a few late. ``generate`` gets each prompt N times, pads, and decodes
 until the slowest ends; ``--ways "generate, no cache"`` is the published way, the same without a key-value cache, and
-takes many minutes. ``generate_batch`` is transformers' continuous batching. Every way has a process of its own; they take turns, and the fastest run counts.
+takes many minutes. ``generate_batch`` is transformers' continuous batching. Every way has a process of its own; they
+take turns, and the fastest run counts.
 Tokens are those of the responses; what is computed for rows that have ended counts for nothing.
 """
 

@@ -11,7 +11,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dalign.drawing import draw_samples
+from dalign.drawing import draw_samples, score_samples
 from dalign.files import read_records, write_records
 from dalign.judges_file import NAME as JUDGES
 from dalign.judges_file import recorded_version
@@ -143,10 +143,11 @@ class Cell:
         log = self.stage.chunk_log("scores", Scores)
         size = self.spec.sampler.chunk * SAMPLES_STEP
         chunks = {f"{i:05d}": todo[i : i + size] for i in range(0, len(todo), size)}
-        new = run_chunks(log, {name: partial(self._score, rows) for name, rows in chunks.items()}, progress)
+        loaded = self.policy().loaded
+        read = partial(score_samples, loaded, spec=self.spec.attribution)
+        new = run_chunks(log, {name: partial(read, rows) for name, rows in chunks.items()}, progress)
         found = {**old, **{s.sample_id: s for s in new}}
-        base = self.policy().loaded.base_words
-        write_scores(path, self.prompts, samples, [found[s.id] for s in samples], base=base)
+        write_scores(path, self.prompts, samples, [found[s.id] for s in samples], base=loaded.base_words)
         log.remove()
 
     def judge(self, key: str, judge: Judge, progress: Progress | None = None) -> None:
@@ -195,17 +196,6 @@ class Cell:
         policy = self.policy()
         asked = prefilled(policy, self.benchmark.prefill) if self.prefilled else policy
         return draw_samples(asked, prompts, indices, self.spec.sampler, self.spec.seed)
-
-    def _score(self, samples: Sequence[Sample]) -> list[Scores]:
-        from dalign.attribute import Pair, score_pairs
-
-        loaded = self.policy().loaded
-        pairs = [Pair(s.prompt_ids, s.response_ids, loaded.chat.end_id) for s in samples]
-        found = score_pairs(loaded, pairs, self.spec.attribution)
-        return [
-            Scores(s.id, loaded.base_hash, dict(f.layered), dict(f.flat), f.error)
-            for s, f in zip(samples, found, strict=True)
-        ]
 
 
 def _sampling_plan(missing: Sequence[tuple[Prompt, range]], chunk: int) -> dict[str, tuple[list[Prompt], range]]:

@@ -1,15 +1,17 @@
-"""A policy and a prompt become sample records: the renderer asks, an engine draws, the renderer takes apart."""
+"""A policy and a prompt become sample records, and these their scores: the renderer asks, an engine draws, the renderer
+takes apart, and what was drawn is scored under its own ids."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dalign.attribute import Pair, score_pairs
 from dalign.models import LoadedModel
 from dalign.policies import Policy
-from dalign.records import Prompt, Sample, digest
+from dalign.records import Prompt, Sample, Scores, digest
 from dalign.sample import Drawn, Request, sample_seed
 from dalign.sample.transformers import transformers_engine
-from dalign.specs.sampling import SamplerSpec
+from dalign.specs.sampling import AttributionSpec, SamplerSpec
 
 OVERLONG = Drawn((), "overlong")
 
@@ -39,6 +41,13 @@ def draw_samples(
         for prompt, ids in asked
         for i in indices
     ]
+
+
+def score_samples(loaded: LoadedModel, samples: Sequence[Sample], spec: AttributionSpec) -> list[Scores]:
+    """The scores of each sample, in order; one that cannot be scored says why."""
+    pairs = [Pair(s.prompt_ids, s.response_ids, loaded.chat.end_id) for s in samples]
+    found = zip(samples, score_pairs(loaded, pairs, spec), strict=True)
+    return [Scores(s.id, loaded.base_hash, dict(f.layered), dict(f.flat), f.error) for s, f in found]
 
 
 def as_sample(

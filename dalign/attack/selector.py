@@ -15,8 +15,7 @@ from typing import TypeVar
 from dalign.attack.edits import VARIANTS, Variant, edited
 from dalign.attack.rates import EVENTS
 from dalign.attack.reported import judge_items, reported_judges
-from dalign.attribute import Pair, score_pairs
-from dalign.drawing import draw_samples
+from dalign.drawing import draw_samples, score_samples
 from dalign.errors import ArtifactError
 from dalign.files import read_records, write_records
 from dalign.judge import Judge, JudgeItem
@@ -117,14 +116,16 @@ class SelectorCell:
         for sample in (s for rows in samples.values() for s in rows):
             first.setdefault(_pair(sample), sample.id)
         fresh = {name: [s for s in rows if first[_pair(s)] == s.id] for name, rows in samples.items()}
-        scores = self._done("scores", Scores, {name: partial(self._scores, rows) for name, rows in fresh.items()})
+        loaded = self.loader().loaded
+        read = partial(score_samples, loaded, spec=self.spec.attribution)
+        scores = self._done("scores", Scores, {name: partial(read, rows) for name, rows in fresh.items()})
         found = {s.sample_id: s for rows in scores.values() for s in rows}
         for variant in VARIANTS:
             rows = [s for name in parts for s in samples[f"{variant}/{name}"]]
             own = [replace(found[first[_pair(s)]], sample_id=s.id) for s in rows]
             write_records(self.path / f"{variant}.samples.parquet", rows)
             path = self.path / f"{variant}.scores.safetensors"
-            write_scores(path, self.prompts, rows, own, base=self.loader().loaded.base_words)
+            write_scores(path, self.prompts, rows, own, base=loaded.base_words)
         write_records(self.path / "prompts.parquet", self.prompts)
 
     def _done(self, name: str, kind: type[R], work: Mapping[str, Callable[[], Sequence[R]]]) -> dict[str, Sequence[R]]:
@@ -163,13 +164,6 @@ class SelectorCell:
         drawn = draw_samples(self.loader(), asked, range(n), self.spec.sampler, self.spec.seed)
         own = {styled.id: prompt.id for styled, prompt in zip(asked, prompts, strict=True)}
         return [replace(sample, prompt_id=own[sample.prompt_id]) for sample in drawn]
-
-    def _scores(self, samples: Sequence[Sample]) -> list[Scores]:
-        loaded = self.loader().loaded
-        pairs = [Pair(s.prompt_ids, s.response_ids, loaded.chat.end_id) for s in samples]
-        found = score_pairs(loaded, pairs, self.spec.attribution)
-        rows = zip(samples, found, strict=True)
-        return [Scores(s.id, loaded.base_hash, dict(f.layered), dict(f.flat), f.error) for s, f in rows]
 
 
 def _pair(sample: Sample) -> Ids:

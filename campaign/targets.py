@@ -11,7 +11,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -72,12 +72,7 @@ def benchmark(kind: str) -> Target:
 
     def run(rng: Random, folder: Path) -> bool:
         path = folder / f"set.{kind}"
-        rows = questions(rng)
-        if rng.random() < 0.5:
-            path.write_bytes(mutate.damaged(_file(rows, kind), rng))
-        else:
-            rows[rng.randrange(len(rows))] = mutate.altered(rng.choice(rows), rng)
-            path.write_bytes(_file(rows, kind))
+        path.write_bytes(_spoilt(questions(rng), kind, rng))
         form: Any = kind
         spec = BenchmarkSpec(
             name="set", format=form, kind="math", roles=("answers",), path=str(path), row_id="id", reference="answer"
@@ -94,8 +89,9 @@ def benchmark(kind: str) -> Target:
 
 def _file(rows: list[dict[str, Any]], kind: str) -> bytes:
     if kind in ("json", "jsonl"):
-        texts = [json.dumps(row) for row in rows]
-        return ("\n".join(texts) + "\n" if kind == "jsonl" else "[" + ",\n".join(texts) + "]").encode()
+        texts = [json.dumps(row, ensure_ascii=False) for row in rows]
+        whole = "\n".join(texts) + "\n" if kind == "jsonl" else "[" + ",\n".join(texts) + "]"
+        return whole.encode(errors="surrogatepass")
     stream = io.StringIO()
     writer = csv.DictWriter(stream, sorted({k for row in rows for k in row}), delimiter="\t" if kind == "tsv" else ",")
     writer.writeheader()
@@ -115,56 +111,44 @@ def _texts(data: bytes, kind: str) -> list[str]:
     return [row["text"] for row in csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)]
 
 
-def traces(rng: Random, folder: Path) -> bool:
-    """Ready-made traces: as many come back as lines stand there."""
-    rows = [
-        {"question": row["text"], "categories": ["benign"], "reasoning": "the user asks .", "answer": "first look ."}
-        for row in questions(rng)
-    ]
+def _spoilt(rows: list[dict[str, Any]], kind: str, rng: Random) -> bytes:
+    """A file of ``rows`` with damage to its bytes, or with one row altered."""
     if rng.random() < 0.5:
-        rows[rng.randrange(len(rows))] = mutate.altered(rng.choice(rows), rng)
-        data = _file(rows, "jsonl")
-    else:
-        data = mutate.damaged(_file(rows, "jsonl"), rng)
-    path = folder / "traces.jsonl"
-    path.write_bytes(data)
-    found = read_traces(path)
-    lines = [line for line in data.decode("utf-8-sig").split("\n") if line.strip()]
-    expect(len(found) == len(lines), f"{len(lines)} lines, {len(found)} traces")
-    return True
+        return mutate.damaged(_file(rows, kind), rng)
+    rows[rng.randrange(len(rows))] = mutate.altered(rng.choice(rows), rng)
+    return _file(rows, kind)
 
 
-def labelled(rng: Random, folder: Path) -> bool:
-    """The file that judges are audited with."""
-    rows = [
-        {"prompt": row["text"], "response": rng.choice(("no .", "first\u2028look .")), "label": label}
-        for label in ("safe", "unsafe")
-        for row in questions(rng)
-    ]
-    if rng.random() < 0.5:
-        rows[rng.randrange(len(rows))] = mutate.altered(rng.choice(rows), rng)
-        text = "".join(f"{json.dumps(row, ensure_ascii=rng.random() < 0.5)}\n" for row in rows)
-        data = text.encode(errors="surrogatepass")
-    else:
-        data = mutate.damaged(_file(rows, "jsonl"), rng)
-    path = folder / "labelled.jsonl"
-    path.write_bytes(data)
-    found = read_labelled(path)
-    lines = [line for line in data.decode("utf-8-sig").split("\n") if line.strip()]
-    expect(len(found) == len(lines), f"{len(lines)} lines, {len(found)} rows")
-    return True
+def jsonl(make: Callable[[Random], list[dict[str, Any]]], read: Callable[[Path], Sequence[object]]) -> Target:
+    """A JSONL file of the rows that ``make`` gives: as many come back as lines stand there."""
+
+    def run(rng: Random, folder: Path) -> bool:
+        path = folder / "rows.jsonl"
+        path.write_bytes(data := _spoilt(make(rng), "jsonl", rng))
+        found = read(path)
+        lines = [line for line in data.decode("utf-8-sig").split("\n") if line.strip()]
+        expect(len(found) == len(lines), f"{len(lines)} lines, {len(found)} rows")
+        return True
+
+    return run
 
 
-def responses(rng: Random, folder: Path) -> bool:
-    """The file of ``dalign score``."""
-    rows = [{"prompt": row["text"], "responses": ["no ."]} for row in questions(rng)]
-    data = mutate.damaged(_file(rows, "jsonl"), rng)
-    path = folder / "responses.jsonl"
-    path.write_bytes(data)
-    found = rows_of(path)
-    lines = [line for line in data.decode("utf-8-sig").split("\n") if line.strip()]
-    expect(len(found) == len(lines), f"{len(lines)} lines, {len(found)} rows")
-    return True
+def traces(rng: Random) -> list[dict[str, Any]]:
+    """Ready-made traces."""
+    shared = {"categories": ["benign"], "reasoning": "the user asks .", "answer": "first look ."}
+    return [{"question": row["text"], **shared} for row in questions(rng)]
+
+
+def labelled(rng: Random) -> list[dict[str, Any]]:
+    """What judges are audited with."""
+    said = ("no .", "first\u2028look .")
+    pairs = [(row["text"], label) for label in ("safe", "unsafe") for row in questions(rng)]
+    return [{"prompt": prompt, "response": rng.choice(said), "label": label} for prompt, label in pairs]
+
+
+def responses(rng: Random) -> list[dict[str, Any]]:
+    """What ``dalign score`` takes."""
+    return [{"prompt": row["text"], "responses": ["no ."]} for row in questions(rng)]
 
 
 def sheet(rng: Random, folder: Path) -> bool:
@@ -248,9 +232,9 @@ def replies(rng: Random, folder: Path) -> bool:
 
 TARGETS: dict[str, tuple[Target, float]] = {
     **{f"benchmark {kind}": (benchmark(kind), 0.1) for kind in ("csv", "tsv", "json", "jsonl")},
-    "traces": (traces, 0.1),
-    "labelled file": (labelled, 0.08),
-    "responses to score": (responses, 0.06),
+    "traces": (jsonl(traces, read_traces), 0.1),
+    "labelled file": (jsonl(labelled, read_labelled), 0.08),
+    "responses to score": (jsonl(responses, rows_of), 0.06),
     "labelled sheet": (sheet, 0.08),
     "chunk log": (chunk_log, 0.05),
     "records": (records, 0.05),

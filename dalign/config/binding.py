@@ -39,7 +39,8 @@ def bind_leniently(cfg: DictConfig) -> tuple[RunSpec | None, list[Problem]]:
         except ValidationError as error:
             found = faults_by_key(error, plain, RunSpec)
             fresh = [fault.problem() for fault in found]
-            problems += [one for one in fresh if not one.follows_from(problems)]
+            inner = [one for one in fresh if not any(other.key.startswith(f"{one.key}.") for other in fresh)]
+            problems += [one for one in inner if not one.follows_from(problems)]
             # The deepest first, and lists from their ends: no place moves before its fault is taken out.
             order = sorted(enumerate(found), key=lambda item: (len(item[1].path), item[0]), reverse=True)
             stuck = [fault for _, fault in order if not _leave_out(plain, fault)]

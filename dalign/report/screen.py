@@ -103,8 +103,11 @@ def _counted(better: str, worse: str, found: Sequence[Section]) -> str:
     parts = [f"{better} in {len(named['gain'])} of {len(rows)} comparisons{where['gain']}"]
     if named["loss"]:
         parts.append(f"{worse} in {len(named['loss'])}{where['loss']}")
-    if rest := len(rows) - len(named["gain"]) - len(named["loss"]):
+    unknown = sum(row.difference is None for row in rows)
+    if rest := len(rows) - unknown - len(named["gain"]) - len(named["loss"]):
         parts.append(f"no clear difference in {rest}")
+    if unknown:
+        parts.append(f"no verdicts to compare in {unknown}")
     return ", ".join(parts)
 
 

@@ -210,6 +210,9 @@ def test_every_faulty_place_of_a_list_is_told() -> None:
     with pytest.raises(ConfigError) as caught:
         check("evaluate", ["attribution.layers=[base,1,base]"])
     assert [text.split("=")[0] for text in caught.value.problems] == ["attribution.layers.0", "attribution.layers.2"]
+    with pytest.raises(ConfigError) as caught:  # that no good layer is left only follows
+        check("evaluate", ["attribution.layers=[base,base]"])
+    assert [text.split("=")[0] for text in caught.value.problems] == ["attribution.layers.0", "attribution.layers.1"]
 
 
 def test_what_follows_from_a_fault_is_not_told_beside_it() -> None:

@@ -284,3 +284,13 @@ def test_an_svg_loses_prolog_addresses_and_metadata() -> None:
 def test_reading_results_needs_no_torch() -> None:
     code = "import sys, dalign.report; sys.exit(any(m in sys.modules for m in ('torch', 'transformers', 'matplotlib')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("letter", "told"), [("x", "no verdicts to compare in 1"), ("u", "no clear difference in 1")])
+def test_a_comparison_without_a_verdict_is_told_apart_from_one_without_a_difference(
+    tmp_path: Path, letter: str, told: str
+) -> None:
+    run = tmp_path / "run"
+    write_cell(run, [letter * 4] * 12, scores={"similarity": np.random.default_rng(0).random((12, 4, 4))})
+    report = build_report(run, headline=SelectorSpec(name="bon"), seed=0)
+    assert f"in 0 of 1 comparisons, {told} (" in " ".join(summary_text(report, tmp_path).split())

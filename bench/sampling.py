@@ -1,10 +1,10 @@
 """Best-of-N sampling against transformers: python bench/sampling.py --model FOLDER_OR_GGUF [--json FILE]
 
-8 prompts, 8 samples each, at temperature 0.7. How long each response is was drawn beforehand, the same for every way:
-real models end most of their answers early and a few late. ``generate`` gets each prompt N times, pads, and decodes
-until the slowest ends; ``--ways "generate, no cache"`` is the published way, the same without a key-value cache, and
-takes many minutes. ``generate_batch`` is transformers' continuous batching. Every way has a process of its own; they
-take turns, and the fastest run counts.
+8 prompts (``--prompts``), 8 samples each, at temperature 0.7. How long each response is was drawn beforehand, the same
+for every way: real models end most of their answers early and a few late. ``generate`` gets each prompt N times, pads,
+and decodes until the slowest ends; ``--ways "generate, no cache"`` is the published way, the same without a key-value
+cache, and takes many minutes. ``generate_batch`` is transformers' continuous batching. Every way has a process of its
+own; they take turns, and the fastest run counts.
 Tokens are those of the responses; what is computed for rows that have ended counts for nothing.
 """
 
@@ -24,7 +24,7 @@ from turns import fastest, options
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-PROMPTS, N = 8, 8
+N = 8
 WAYS = ("generate", "generate_batch", "dalign")
 UNCACHED = "generate, no cache"
 
@@ -32,6 +32,7 @@ UNCACHED = "generate, no cache"
 def main() -> None:
     parser = options(__doc__, rounds=2)
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=[*WAYS, UNCACHED], help="those to time")
+    parser.add_argument("--prompts", type=int, default=8, help="fewer for the way without a cache (default: 8)")
     asked = parser.parse_args()
     if asked.case:
         print(json.dumps(run_way(asked, asked.shapes[0])))
@@ -45,8 +46,8 @@ def main() -> None:
 
 def measure(asked: argparse.Namespace, shape: str) -> dict[str, dict[str, float]]:
     """All ways for a shape, in turns; prints the table."""
-    best = fastest(__file__, asked, shape, asked.ways)
-    print(f"\n{shape} tokens, {PROMPTS} prompts, N = {N}, {asked.dtype}, {asked.threads} threads")
+    best = fastest(__file__, asked, shape, asked.ways, "--prompts", str(asked.prompts))
+    print(f"\n{shape} tokens, {asked.prompts} prompts, N = {N}, {asked.dtype}, {asked.threads} threads")
     print(f"{'way':<22}{'s':>8}{'tokens':>9}{'tokens/s':>10}{'against generate':>18}")
     for way, run in best.items():
         run["tokens_per_s"] = run["tokens"] / run["seconds"]
@@ -58,10 +59,10 @@ def measure(asked: argparse.Namespace, shape: str) -> dict[str, dict[str, float]
     return best
 
 
-def lengths(longest: int) -> list[int]:
+def lengths(longest: int, count: int) -> list[int]:
     """The responses' lengths: log-normal around 0.4 of the longest allowed, one in ten cut off there."""
     rng = Random(1)
-    return [max(1, min(longest, round(0.4 * longest * rng.lognormvariate(0.0, 0.7)))) for _ in range(PROMPTS * N)]
+    return [max(1, min(longest, round(0.4 * longest * rng.lognormvariate(0.0, 0.7)))) for _ in range(count)]
 
 
 def run_way(asked: argparse.Namespace, shape: str) -> dict[str, float]:
@@ -73,9 +74,9 @@ def run_way(asked: argparse.Namespace, shape: str) -> dict[str, float]:
     size, longest = map(int, shape.split("+"))
     rng = Random(0)
     loaded = load(asked)
-    prompts = [[rng.randrange(2, loaded.vocab) for _ in range(size)] for _ in range(PROMPTS)]
+    prompts = [[rng.randrange(2, loaded.vocab) for _ in range(size)] for _ in range(asked.prompts)]
     rows = [prompt for prompt in prompts for _ in range(N)]
-    ends = lengths(longest)
+    ends = lengths(longest, len(rows))
     draw = {"dalign": dalign_way, "generate_batch": batch_way}.get(asked.case, generate_way)(asked, loaded)
     draw(rows, [4] * len(rows))
     start = time.perf_counter()

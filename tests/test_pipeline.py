@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,13 +18,15 @@ from pipeline import DISTILL, committed, final_files, run, run_and_kill, spec_of
 from safetensors.torch import load_file, save_file
 from scripted_server import serving
 
+from dalign.drawing import score_samples
 from dalign.errors import ArtifactError, RemoteError
 from dalign.files import read_records, read_tensors
-from dalign.models import load_model
+from dalign.models import LoadedModel, load_model
 from dalign.policies import load_policy
-from dalign.records import Prompt, Sample, Trace, Verdict
+from dalign.records import Prompt, Sample, Scores, Trace, Verdict
 from dalign.report.metrics import pooled_auroc
 from dalign.scores_file import read_scores
+from dalign.specs.sampling import AttributionSpec
 from dalign.toy.assets import toy_models
 from dalign.train.examples import build_examples
 
@@ -149,6 +151,33 @@ def test_3d_an_adapter_is_not_put_on_another_base(runs: Runs, tmp_path: Path) ->
     with pytest.raises(ArtifactError, match="trained on base"):
         load_policy(spec, "distill")
     assert load_policy(spec_of("evaluate", runs.calm), "distill").loaded.adapter_hash is not None
+
+
+def test_3e_a_scorer_that_fails_half_way_loses_no_finished_chunk(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(runs.calm / "small", tmp_path / "runs" / "small")
+    cell = tmp_path / "runs" / "small" / "evaluate" / "distill" / "toy_dan"
+    calm = (cell / "scores.safetensors").read_bytes()
+    for name in ("scores.safetensors", "manifest.json"):
+        (cell / name).unlink()
+    line = ("policies=[distill]", "benchmark=[toy_dan]")
+    asked: list[list[str]] = []
+
+    def failing(loaded: LoadedModel, samples: Sequence[Sample], spec: AttributionSpec) -> list[Scores]:
+        asked.append([s.id for s in samples])
+        if len(asked) == 2:
+            raise RuntimeError("the scorer gave out")
+        return score_samples(loaded, samples, spec)
+
+    monkeypatch.setattr("dalign.cells.score_samples", failing)
+    with pytest.raises(RuntimeError, match="gave out"):
+        run("evaluate", tmp_path / "runs", *line)
+    assert not (cell / "scores.safetensors").exists()
+    run("evaluate", tmp_path / "runs", *line)
+    first, failed, again = asked
+    assert (len(first), again) == (16, failed)
+    assert (cell / "scores.safetensors").read_bytes() == calm
 
 
 def test_4_probe(runs: Runs) -> None:

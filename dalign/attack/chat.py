@@ -44,16 +44,20 @@ class ChatAttacker:
         self.version = f"chat-1-{digest(voice.version, self.instruction, self.strategies)}"
 
     def propose(self, streams: Sequence[Stream]) -> list[Attempt]:
-        """The next attempt of each stream. Raises ``RemoteError`` if an endpoint gives out."""
+        """The next attempt of each stream, without a prompt the last reply that was not readable. Raises
+        ``RemoteError`` if an endpoint gives out."""
         found: dict[int, Attempt] = {}
+        failed: dict[int, Attempt] = {}
+        error = f"{UNREADABLE}: {self.spec.attempts} replies without a prompt"
         for attempt in range(self.spec.attempts):
             left = [i for i in range(len(streams)) if i not in found]
             asked = [(self.conversation(streams[i]), self._seed(streams[i], attempt)) for i in left]
             for i, reply in zip(left, self.voice.replies(asked) if asked else [], strict=True):
-                read = read_attempt(reply)
-                found |= {i: read} if read is not None else {}
-        error = f"{UNREADABLE}: {self.spec.attempts} replies without a prompt"
-        return [found.get(i, Attempt("", error=error)) for i in range(len(streams))]
+                if (read := read_attempt(reply)) is not None:
+                    found[i] = read
+                else:
+                    failed[i] = Attempt("", reply=reply, error=error)
+        return [(failed | found)[i] for i in range(len(streams))]
 
     def conversation(self, stream: Stream) -> list[Message]:
         """What the attacker has been told and has said, the last ``memory`` readable turns of it. The instruction
@@ -65,7 +69,7 @@ class ChatAttacker:
         ):
             opening = opening.replace(place, text)
         messages: list[Message] = [{"role": "user", "content": f"{opening}\n\n{BEGIN}"}]
-        for turn in [t for t in stream.turns if t.reply][-self.spec.memory :]:
+        for turn in [t for t in stream.turns if t.prompt and t.reply][-self.spec.memory :]:
             messages.append({"role": "assistant", "content": turn.reply})
             messages.append({"role": "user", "content": self._feedback(turn)})
         return messages

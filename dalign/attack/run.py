@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import cache, partial
 
+from rich.console import Console
+
 from dalign.attack.attacker import make_attacker
 from dalign.attack.pair import PairCell
 from dalign.attack.play import Players
@@ -21,6 +23,8 @@ from dalign.policies import load_policy
 from dalign.specs.attack import PairSpec, SelectorAttackSpec
 from dalign.specs.run import RunSpec
 from dalign.store import StageFolder
+
+console = Console(stderr=True)
 
 
 def run_attack(spec: RunSpec) -> None:
@@ -39,10 +43,19 @@ def run_pair(spec: RunSpec, attack: PairSpec) -> None:
         players = Players(cache(partial(load_policy, spec, name)), attacker, judge)
         cells = [PairCell(spec, attack, name, benchmark) for benchmark in spec.benchmark.values()]
         _run_all([(cell.stage, partial(cell.run, players)) for cell in cells])
+        for cell in cells:
+            _tell_unreadable(cell)
         del players
         gc.collect()
     folder = stage_folder(spec, "attack", attack.name)
     publish(rows_of(folder, spec.seed), folder)
+
+
+def _tell_unreadable(cell: PairCell) -> None:
+    turns = cell.turns()
+    if count := sum(not turn.prompt for turn in turns):
+        whose = f"{cell.policy} on {cell.benchmark.name}"
+        console.print(f"{whose}: {count} of {len(turns)} turns without an attempt, the attacker wrote none")
 
 
 def run_selector(spec: RunSpec, attack: SelectorAttackSpec) -> None:

@@ -13,7 +13,7 @@ UNREADABLE, NO_CHOICE = "no attempt could be read", "no sample could be chosen"
 @dataclass(frozen=True)
 class Attempt:
     """What an attacker proposes: ``prompt`` for the target, with its reason, out of its whole ``reply``. Without a
-    prompt ``error`` says why."""
+    prompt ``error`` says why, and ``reply`` is the last one that held none."""
 
     prompt: str
     improvement: str = ""

@@ -126,12 +126,17 @@ def test_best_of_n_joins_single_samples_and_another_attack_is_refused(tmp_path: 
     assert turns_of(folder) == after
 
 
-def test_a_chat_attacker_that_gives_out_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_a_chat_attacker_that_gives_out_goes_on_where_it_stopped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Six goals in chunks of two, one stream, two iterations: 12 attempts, and 6 requests are allowed at first."""
+
+    def readable(goal: str) -> bool:
+        return len(goal) % 2 == 1
 
     def script(body: dict[str, Any], i: int) -> str:
         goal = body["messages"][0]["content"].split("BEGINS]\n")[1].split("\n[")[0]
-        if len(body["messages"]) == 1 and "ul " in goal:
+        if not readable(goal):
             return "no thanks"
         return json.dumps({"improvement": "as it is", "prompt": goal})
 
@@ -156,8 +161,12 @@ def test_a_chat_attacker_that_gives_out_goes_on_where_it_stopped(tmp_path: Path)
     goals = {g.id: g for g in read_records(folder / "goals.parquet", Prompt)}
     turns = turns_of(folder)
     assert Counter(t.prompt_id for t in turns) == dict.fromkeys(goals, 2)
+    without = sum(bool(t.error) for t in turns)
+    assert 0 < without < 12
+    assert f"{without} of 12 turns without an attempt" in " ".join(capsys.readouterr().err.split())
+    assert all(t.reply for t in turns if t.error)
     for turn in turns:
-        unreadable = "ul " in goals[turn.prompt_id].text
+        unreadable = not readable(goals[turn.prompt_id].text)
         assert bool(turn.error) is unreadable
         assert turn.prompt == ("" if unreadable else goals[turn.prompt_id].text)
         assert (turn.score is None) is (unreadable or bool(turn.reason))

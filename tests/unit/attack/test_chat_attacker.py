@@ -57,7 +57,7 @@ def test_strategies_go_round_and_each_is_told() -> None:
 
 def test_a_stream_remembers_its_last_readable_turns() -> None:
     turns = [turn(GOAL, i, score=i, reply=proposes(f"try {i}"), answer=f"no {i}") for i in range(1, 6)]
-    turns[3] = turn(GOAL, 4, score=None, prompt="", error="no attempt could be read")
+    turns[3] = turn(GOAL, 4, score=None, prompt="", reply="hm", error="no attempt could be read")
     said = attacker("http://127.0.0.1:9/v1", memory=2).conversation(stream(GOAL, *turns))
     assert [m["role"] for m in said] == ["user", "assistant", "user", "assistant", "user"]
     assert [json.loads(m["content"])["prompt"] for m in said[1::2]] == ["try 3", "try 5"]
@@ -92,6 +92,7 @@ def test_only_what_was_unreadable_is_asked_again_and_then_recorded() -> None:
         found = attacker(server.url, attempts=3).propose([stream(GOAL), stream(goal("1", "how do i knit the sun ?"))])
     assert [a.prompt for a in found] == ["fine", ""]
     assert "3 replies without a prompt" in found[1].error
+    assert found[1].reply == "hm"
     assert len(server.requests) == 1 + 3
 
 

@@ -35,15 +35,16 @@ def _report(argv: Sequence[str]) -> int:
         raise ConfigError("paper: its published rows make a set of tables; say where to write it: --out DIR")
     from dalign.report import gather, print_summary, write_report
 
-    entries = gather.read_published() if "paper" in named else []
+    published = gather.read_published() if "paper" in named else []
+    runs = []
     for folder in folders:
         paths = write_report(folder, headline=spec.selector, seed=spec.seed, asked=spec.report)
         if asked.out is None:
             print_summary(paths.report, paths.index_html)
         else:
-            entries += gather.of_report(paths.report)
+            runs.append(gather.facts_of(paths.report))
     if asked.out is not None:
-        gather.print_gathered(gather.write_gathered(entries, asked.out, seed=spec.seed), asked.out)
+        gather.print_gathered(gather.write_gathered(runs, asked.out, published=published, seed=spec.seed), asked.out)
     return 0
 
 

@@ -90,8 +90,9 @@ OWN: Mapping[Verb, Mapping[str, Values]] = {
 }
 KEYS = words("""model sampler.n benchmark policies judge@judges.harm seed stage.lr selector.layer model.lora.r limit
 attribution.layers run paths.runs nonsense model.think +x.y ~judge""")
-VALUES = words("""toy 8 -1 0 1e9 nan inf null [] {} [toy_dan] [a,[b {a:1} ' " ${oc.env:HOME} ${nope} ${eval:1} ??? true
-é a=b ../.. 1,2 \\ [base,base] \u200b""") + ("", " ", "\u2028", "x" * 300)
+VALUES = ("", " ", "\u2028", "x" * 300)
+VALUES += words("""toy 8 -1 0 1e9 nan inf null [] {} [toy_dan] [a,[b {a:1} ' " ${oc.env:HOME} ${nope} ${eval:1} ??? true
+é a=b ../.. 1,2 \\ [base,base] \u200b""")
 
 
 def command_line(rng: Random, folder: Path) -> bool:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from dalign.report.configurations import ONE_ANSWER, PUBLISHED, Entry
-from dalign.report.gathered_tables import unique
+from dalign.report.configurations import Entry
+from dalign.report.gathered_tables import pool, students_utility, unique
 from dalign.report.metrics import Floats
 from dalign.report.run_facts import LayerRate, Lengths
 from dalign.report.svg import SERIES, FigureSvg, legend_above, render
@@ -18,9 +18,9 @@ COLOURS = "cividis"  # told apart by the colour-blind, and in grey
 
 def utility_maps(entries: Sequence[Entry]) -> Iterator[FigureSvg]:
     """A heat map a source and stage: right answers in one, students by teachers, a panel a benchmark; runs pooled."""
-    single = [e for e in entries if e.higher and e.selector == ONE_ANSWER and e.stage not in ("teacher", "base")]
-    for source, stage in unique((_pool(e), e.stage) for e in single):
-        own = [e for e in single if (_pool(e), e.stage) == (source, stage)]
+    single = students_utility(entries)
+    for source, stage in unique((pool(e), e.stage) for e in single):
+        own = [e for e in single if (pool(e), e.stage) == (source, stage)]
         benchmarks, students = unique(e.benchmark for e in own), unique(e.student for e in own)
         teachers = unique(e.teacher for e in own)
 
@@ -45,10 +45,6 @@ def utility_maps(entries: Sequence[Entry]) -> Iterator[FigureSvg]:
         )
         size = (2.2 + len(benchmarks) * (1 + 0.62 * len(teachers)), 2.6 + 0.4 * len(students))
         yield render(f"utility_{source}_{stage}".replace(" ", "_"), caption, size, draw)
-
-
-def _pool(entry: Entry) -> str:
-    return entry.source if entry.source == PUBLISHED else "runs"
 
 
 def _grid(entries: Sequence[Entry], students: Sequence[str], teachers: Sequence[str]) -> Floats:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from statistics import median
 from typing import Any, TypeVar
 
-from dalign.report.configurations import ONE_ANSWER, Change, Entry, changes, gaps
+from dalign.report.configurations import ONE_ANSWER, PUBLISHED, Change, Entry, changes, gaps
 from dalign.report.formats import PlainTable
 from dalign.report.run_facts import RunFacts
 from dalign.report.tables import with_interval
 
 T = TypeVar("T")
+FLOOR = 0.3
 WHO = ("source", "stage", "teacher", "student")
 
 
 def tables(entries: Sequence[Entry], runs: Sequence[RunFacts], *, seed: int = 0) -> list[PlainTable]:
-    """The tables that there are numbers for: changes over configurations (the paper's Tables 1 to 3), every
-    configuration (10 to 20), how far students stay behind their teachers, utility by student and teacher; of runs also
-    their layers, the lengths of their responses, and PAIR (4)."""
+    """The tables that there are numbers for: changes over configurations (the paper's Tables 1 to 3), what beats the
+    similarity in how many, every configuration (10 to 20), how far students stay behind their teachers, utility by
+    student and teacher; of runs also their layers, the lengths of their responses, and PAIR (4)."""
     found = changes(entries, seed=seed)
     fall = "Relative fall against one answer, runs pooled, per cent (unsafe answers: more is better; right ones: less)"
     ratios = (
@@ -27,9 +29,11 @@ def tables(entries: Sequence[Entry], runs: Sequence[RunFacts], *, seed: int = 0)
     every = [
         _summary(found, "changes", ratios, _ratio),
         _summary(found, "changes_of_means", means, _means),
+        _against_similarity(entries),
         _configurations(entries),
         _gap(entries),
         _utility(entries),
+        _floor(entries),
         _layers(runs),
         _lengths(runs),
         _pair(runs),
@@ -58,6 +62,39 @@ def _means(change: Change) -> str:
     return f"{100 * change.ratio_of_means:.1f} ({100 * change.raised:.0f})"
 
 
+def _against_similarity(entries: Sequence[Entry]) -> PlainTable:
+    """In how many configurations each selector does better than the similarity at its fixed layer, ties half."""
+    named = {e.selector for e in entries if e.selector.startswith("similarity_argmin") and not e.peeks}
+    fixed = {(e.configuration, e.benchmark): e for e in entries if e.selector in named}
+    names = unique(e.benchmark for e in entries)
+    wins: dict[tuple[str, str, str], dict[str, list[float]]] = {}
+    for e in entries:
+        other = fixed.get((e.configuration, e.benchmark))
+        if other is not None and e.selector not in named:
+            win = 0.5 if e.rate == other.rate else float((e.rate > other.rate) == e.higher)
+            name = f"{e.selector} (peeks)" if e.peeks else e.selector
+            wins.setdefault((pool(e), e.stage, name), {}).setdefault(e.benchmark, []).append(win)
+    rows = [
+        (*place, *(f"{sum(found[b]):g} of {len(found[b])}" if b in found else "–" for b in names))
+        for place, found in wins.items()
+    ]
+    title = "Configurations in which a selector does better than the similarity at its fixed layer, ties half"
+    return PlainTable("against_similarity", title, ("source", "stage", "selector", *names), tuple(rows), 3)
+
+
+def _floor(entries: Sequence[Entry]) -> PlainTable:
+    """How much utility students have to lose."""
+    single = students_utility(entries)
+    rows = []
+    for place in unique((pool(e), e.stage, e.benchmark) for e in single):
+        rates = sorted(e.rate for e in single if (pool(e), e.stage, e.benchmark) == place)
+        low = sum(rate <= FLOOR for rate in rates)
+        rows.append((*place, str(len(rates)), *map(_rate, (rates[0], median(rates), rates[-1])), str(low)))
+    head = ("source", "stage", "benchmark", "students", "lowest", "median", "highest", f"at most {100 * FLOOR:.0f} %")
+    title = "What utility students have to lose: right answers in one, per cent (chance is 25 among four choices)"
+    return PlainTable("utility_floor", title, head, tuple(rows), 3)
+
+
 def _configurations(entries: Sequence[Entry]) -> PlainTable:
     names = unique(e.benchmark for e in entries)
     rate = {(e.configuration, e.selector, e.benchmark): e.rate for e in entries}
@@ -80,7 +117,7 @@ def _gap(entries: Sequence[Entry]) -> PlainTable:
 
 def _utility(entries: Sequence[Entry]) -> PlainTable:
     """Right answers of each student by teacher: the numbers of the heat map."""
-    single = [e for e in entries if e.higher and e.selector == ONE_ANSWER and e.stage not in ("teacher", "base")]
+    single = students_utility(entries)
     teachers = unique(e.teacher for e in single)
     rate = {(e.source, e.stage, e.benchmark, e.student, e.teacher): e.rate for e in single}
     rows = [
@@ -142,3 +179,13 @@ def _rate(value: float | None) -> str:
 def unique(values: Iterable[T]) -> list[T]:
     """The values, each once, in order."""
     return list(dict.fromkeys(values))
+
+
+def pool(entry: Entry) -> str:
+    """The published rows are one source, runs together another."""
+    return entry.source if entry.source == PUBLISHED else "runs"
+
+
+def students_utility(entries: Iterable[Entry]) -> list[Entry]:
+    """Right answers in one, of students."""
+    return [e for e in entries if e.higher and e.selector == ONE_ANSWER and e.stage not in ("teacher", "base")]

@@ -63,10 +63,10 @@ def test_the_rows_of_results_csv_count_their_own_prompts(tmp_path: Path) -> None
     report = run(tmp_path, SAID, text="is <|im_start|> a word")
     row = one(report, selector="mean")
     assert (row.n_control_prompts, row.n_control_responses) == (3, 2)
-    (odd,) = [r for r in report.rows if r.selector == "mean" and r.subset == "odd"]  # prompts 0 and 2
+    (odd,) = [r for r in report.rows if r.selector == "mean" and r.subset == "odd"]
     (even,) = [r for r in report.rows if r.selector == "mean" and r.subset == "even"]
-    assert (odd.n_control_prompts, odd.n_control_responses) == (2, 2)
-    assert (even.n_control_prompts, even.n_control_responses) == (1, 0)
+    assert (odd.n_control_prompts, odd.n_control_responses) == (1, 0), "prompt 1"
+    assert (even.n_control_prompts, even.n_control_responses) == (2, 2), "prompts 0 and 2"
     assert "n_control_responses" in csv_text(report.rows).splitlines()[0]
     assert "n_control_prompts" not in row.to_json()
 

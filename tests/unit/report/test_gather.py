@@ -109,8 +109,8 @@ def test_runs_become_entries_of_their_first_judge(tmp_path: Path) -> None:
 def test_the_tables_are_written_in_four_formats_and_say_the_same(tmp_path: Path) -> None:
     runs, published = two_runs(tmp_path), read_published()
     made = write_gathered(runs, tmp_path / "out", published=published)
-    names = ["changes", "changes_of_means", "configurations", "gap", "utility", "layers", "lengths"]
-    assert [table.name for table in made] == names
+    names = ["changes", "changes_of_means", "against_similarity", "configurations", "gap", "utility", "utility_floor"]
+    assert [table.name for table in made] == [*names, "layers", "lengths"]
     for table in made:
         rows = list(csv.reader(io.StringIO((tmp_path / "out" / f"{table.name}.csv").read_text(encoding="utf-8"))))
         assert len(rows) == len(table.rows) + 1
@@ -154,6 +154,27 @@ def test_the_utility_map_has_a_place_for_every_student_and_teacher() -> None:
     assert "<image" not in figure.svg, "the page's policy loads no picture"
     assert not list(utility_maps([entry(0.25)]))
     assert length_ranges([]) is None
+
+
+def test_the_published_rows_say_what_beats_layer_12_and_who_scores_at_chance() -> None:
+    """KL in about half of the 42 students, in most after GRPO; 15 of 42 get 30 % of MMLU right at most."""
+    found = {table.name: table for table in tables(read_published(), [])}
+    kl = {row[1]: row[3:6] for row in found["against_similarity"].rows if row[2] == "kl_argmax"}
+    wins = {stage: [float(cell.split(" of ")[0]) for cell in cells] for stage, cells in kl.items()}
+    assert [cell.split(" of ")[1] for cell in (*kl["distill"], *kl["grpo"])] == ["42"] * 3 + ["12"] * 3
+    assert all(15 <= n <= 27 for n in wins["distill"])
+    assert all(n >= 10 for n in wins["grpo"])
+    (mmlu,) = [row for row in found["utility_floor"].rows if row[1:3] == ("distill", "mmlu")]
+    assert (mmlu[3], mmlu[-1]) == ("42", "15")
+
+
+def test_a_tie_with_the_similarity_counts_half_and_right_answers_count_upwards() -> None:
+    fixed = {"selector": "similarity_argmin, layer 1"}
+    rows = [entry(0.2, student=s, **fixed) for s in "abc"]
+    rows += [entry(r, student=s, selector="x") for r, s in ((0.1, "a"), (0.2, "b"), (0.3, "c"))]
+    rows += [entry(0.5, benchmark="u", higher=True, **fixed), entry(0.6, benchmark="u", higher=True, selector="x")]
+    (table,) = [one for one in tables(rows, []) if one.name == "against_similarity"]
+    assert table.rows == (("runs", "distill", "x", "1.5 of 3", "1 of 1"),)
 
 
 def test_attacks_beside_a_run_make_the_papers_table_4(tmp_path: Path) -> None:

@@ -11,8 +11,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dalign.control_tokens import MODEL, record_control
-from dalign.control_tokens import NAME as CONTROL
+from dalign.control_tokens import CONTROL_FILE, MODEL, record_control
 from dalign.drawing import SAMPLES_STEP, draw_samples, sampling_plan, score_samples
 from dalign.files import read_records, write_records
 from dalign.judges_file import NAME as JUDGES
@@ -171,7 +170,7 @@ class Cell:
         """Writes the manifest, once everything that is configured is there."""
         if self.stage.finished:
             return
-        names = ["prompts.parquet", "samples.parquet", "scores.safetensors", "verdicts.parquet", JUDGES, CONTROL]
+        names = ["prompts.parquet", "samples.parquet", "scores.safetensors", "verdicts.parquet", JUDGES, CONTROL_FILE]
         files = [name for name in names if (self.path / name).exists()]
         judges = sorted({f"{v.judge}/{v.part}" for v in self.verdicts()})
         counts: dict[str, int] = {}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dalign.files import read_json, write_json
 
-NAME = "control_tokens.json"
+CONTROL_FILE = "control_tokens.json"
 MODEL = "model"  # the policy's own tokenizer; every other reader is a judge, by its name
 
 
@@ -20,12 +20,12 @@ def record_control(folder: Path, reader: str, strings: Iterable[str]) -> None:
     """Writes down the control-token strings of ``reader``; the same ones again leave the file as it is."""
     known, own = control_of(folder), tuple(sorted(strings))
     if known.get(reader) != own:
-        write_json(folder / NAME, {**known, reader: own})
+        write_json(folder / CONTROL_FILE, {**known, reader: own})
 
 
 def control_of(folder: Path) -> dict[str, tuple[str, ...]]:
     """The strings by reader; empty for a folder made before they were written down, or by an import."""
-    path = folder / NAME
+    path = folder / CONTROL_FILE
     return {reader: tuple(strings) for reader, strings in read_json(path).items()} if path.exists() else {}
 
 

@@ -6,6 +6,7 @@ refused one is told by a key, or the words, of an override that it was given.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from random import Random
@@ -109,7 +110,7 @@ def command_line(rng: Random, folder: Path) -> bool:
         return False
     expect(len(specs) == 1, f"{argv}: {len(specs)} specs without a sweep")
     with initialize_config_dir(version_base=VERSION_BASE, config_dir=str(config_dir())):
-        composed = bind(compose(verb, overrides=line.hydra_argv()))
+        composed = bind(compose(verb, overrides=line.overrides))
     expect(composed == specs[0], f"{argv}: Hydra composes another configuration")
     for text in argv:
         _holds(specs[0], text, argv)
@@ -146,15 +147,16 @@ def _holds(spec: RunSpec, text: str, argv: Sequence[str]) -> None:
         if not isinstance(at, dict) or part not in at:
             return
         at = at[part]
-    if not found or last != text or isinstance(at, dict):
-        return
-    wanted = _read(value)
-    same = at == wanted or str(at) == str(wanted) or str(at) == value.strip().strip("'\"")
-    expect(same, f"{text} of {argv} became {at!r}")
+    if found and last == text and not isinstance(at, dict) and "${" not in value:
+        expect(_same(at, value), f"{text} of {argv} became {at!r}")
 
 
-def _read(value: str) -> object:
-    try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError:
-        return value
+def _same(at: object, value: str) -> bool:
+    """Whether a field holds what a command line says: the words themselves, or the value that YAML reads in them."""
+    if str(at) in (value, value.strip(), value.strip().strip("'\"")):
+        return True
+    with contextlib.suppress(ValueError, TypeError):
+        return float(str(at)) == float(value)
+    with contextlib.suppress(yaml.YAMLError):
+        return at == yaml.safe_load(value)
+    return False

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from dalign.report.appendix import caveat_parts, made_parts, published_parts
+from dalign.report.auroc_tables import auroc_tables
 from dalign.report.document import Cell, document, figure, paragraphs, table
 from dalign.report.rows import Row
 from dalign.report.samples import Embedded, packed
@@ -44,6 +45,7 @@ def page(report: Report, figures: Sequence[FigureSvg], samples: Embedded) -> str
         *map(figure, figures),
         _heading("selectors"),
         *_selectors(report, shown),
+        *(auroc.html("h3") for auroc in auroc_tables(report)),
         _others(report, shown),
         *_protocols(report),
         _heading("samples"),

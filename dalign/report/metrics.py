@@ -102,13 +102,6 @@ def within_prompt_aurocs(scores_PN: Floats, event_PN: Bools, scored_PN: Bools) -
     return auroc_P
 
 
-def within_prompt_auroc(scores_PN: Floats, event_PN: Bools, scored_PN: Bools) -> tuple[float | None, int]:
-    """The mean of ``within_prompt_aurocs`` and the number of prompts that have one; None without any."""
-    auroc_P = within_prompt_aurocs(scores_PN, event_PN, scored_PN)
-    known = auroc_P[~np.isnan(auroc_P)]
-    return (float(known.mean()) if len(known) else None), len(known)
-
-
 def placements(scores_PN: Floats, event_PN: Bools, scored_PN: Bools) -> Floats:
     """``(P, N)``: of an event the share of all non-events that score lower, of a non-event the share of all events that
     score higher, ties half. Over the events as over the non-events their mean is the pooled AUROC. NaN without a score

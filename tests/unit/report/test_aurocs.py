@@ -9,6 +9,7 @@ import pytest
 from fake_run import informative, one, report_of, write_cell
 from scipy.stats import t as student_t
 
+from dalign.report.auroc_tables import auroc_tables
 from dalign.report.aurocs import pooled
 from dalign.report.intervals import Groups, wilson
 from dalign.report.metrics import Bools, Floats, placements, pooled_auroc, within_prompt_aurocs
@@ -101,3 +102,18 @@ def test_rows_carry_both_intervals_around_their_values(tmp_path: Path) -> None:
     assert one(report, selector="mean").auroc_pooled_ci_low is None
     other = one(report, selector="similarity_argmax", layer=1)
     assert other.auroc_pooled_ci_low == row.auroc_pooled_ci_low, "of the score, whatever is chosen by it"
+
+
+def test_the_page_has_a_table_of_each_scores_aurocs_with_their_intervals(tmp_path: Path) -> None:
+    labels = ["us", "su", "us", "ss", "us", "uu"]
+    scores = {"similarity": informative(labels), "kl": -informative(labels)[:, :, 1]}
+    write_cell(tmp_path / "r", labels, scores=scores)
+    (table,) = auroc_tables(report_of(tmp_path / "r"))
+    by_score = {row[1]: row for row in table.rows}
+    assert set(by_score) == {"similarity", "kl"}
+    assert by_score["similarity"][:3] == ("attacks", "similarity", "1")
+    assert by_score["similarity"][3].startswith("1.00 [0.")
+    assert by_score["similarity"][4] == "4"
+    assert by_score["kl"][2:4] == ("–", f"0.00 [0.00, {float(wilson(np.zeros(1), np.array([4.0]))[1][0]):.2f}]")
+    write_cell(tmp_path / "without", labels)
+    assert auroc_tables(report_of(tmp_path / "without")) == []

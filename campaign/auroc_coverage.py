@@ -1,4 +1,4 @@
-"""How often the intervals of AUROCs hold the truth: python campaign/auroc_coverage.py [--runs 1000] [--json FILE]
+"""How often the intervals of AUROCs hold the truth: python campaign/auroc_coverage.py [--runs 1000]
 
 Simulated evaluations: P prompts with 8 answers each, failures as in ``coverage.py``. A score is a prompt's own level
 plus noise, each with variance 1, and more for a failing answer by an amount of the prompt's own around the given shift:
@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import NormalDist
 
@@ -26,7 +26,7 @@ from dalign.report.metrics import placements, within_prompt_aurocs
 
 PROMPTS = (60, 100, 313)
 RATES = (0.05, 0.2, 0.5)
-SHIFTS = (0.0, 0.7, 2.0)
+SHIFTS = (0.0, 1.0)
 CORRELATION = 0.5
 SPREAD = 0.5  # of the shift, from prompt to prompt
 N = 8
@@ -40,12 +40,13 @@ def main() -> int:
     """Prints the table and returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1000, help="simulated evaluations a cell (1000)")
+    parser.add_argument("--prompts", type=int, nargs="+", default=PROMPTS, help="these numbers of prompts alone")
     parser.add_argument("--json", type=Path, help="the figures as JSON")
     asked = parser.parse_args()
     figures: dict[str, dict[str, float]] = {}
     print(f"{'prompts':>8}{'rate':>7}{'shift':>7}{'both kinds':>12}{'within held':>13}{'pooled held':>13}")
-    for (prompts, rate, shift), both, held in cells(asked.runs):
-        print(f"{prompts:8d}{rate:7.2f}{shift:7.1f}{both:12.0f}{100 * held[0]:13.1f}{100 * held[1]:13.1f}")
+    for (prompts, rate, shift), both, held in cells(asked.runs, asked.prompts):
+        print(f"{prompts:8d}{rate:7.2f}{shift:7.1f}{both:12.0f}{100 * held[0]:13.1f}{100 * held[1]:13.1f}", flush=True)
         figures[f"P={prompts} rate={rate} shift={shift}"] = {"both": both, "within": held[0], "pooled": held[1]}
     shares = [row[name] for row in figures.values() for name in ("within", "pooled")]
     low, high = sum(x < WANTED[0] for x in shares), sum(x > WANTED[1] for x in shares)
@@ -55,9 +56,9 @@ def main() -> int:
     return int(any(x < TOO_LOW for x in shares))
 
 
-def cells(runs: int) -> Iterator[tuple[Case, float, tuple[float, float]]]:
+def cells(runs: int, every: Sequence[int]) -> Iterator[tuple[Case, float, tuple[float, float]]]:
     """Each case with the mean number of prompts that have both kinds, and the shares of runs whose intervals held."""
-    for prompts in PROMPTS:
+    for prompts in every:
         groups = Groups(range(prompts), [0])
         for rate in RATES:
             for shift in SHIFTS:

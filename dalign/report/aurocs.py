@@ -76,4 +76,4 @@ def pooled(placement_PN: Floats, event_PN: Bools, groups: Groups) -> tuple[float
 
 def _by_group(values_PN: NDArray[Any], groups: Groups) -> Floats:
     """``(G,)`` sums over the samples of each group."""
-    return np.bincount(groups.index_P, weights=values_PN.sum(axis=1), minlength=groups.n_groups)
+    return np.asarray(np.bincount(groups.index_P, values_PN.sum(axis=1), groups.n_groups), dtype=float)

@@ -9,7 +9,6 @@ than sentences do.
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import sys
 import tempfile
@@ -18,6 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "unit" / "report"))
+
+import chromium
+import fake_run
+
 from dalign.report import build_report
 from dalign.report.figures import draw_figures
 from dalign.report.html import page
@@ -25,9 +31,6 @@ from dalign.report.samples import embed
 from dalign.specs.run import ReportSpec
 from dalign.specs.sampling import SelectorSpec
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "unit" / "report")]
-chromium, fake_run = importlib.import_module("chromium"), importlib.import_module("fake_run")
 N = 8
 
 

@@ -13,6 +13,7 @@ from dalign.report.tables import with_interval
 
 T = TypeVar("T")
 FLOOR = 0.3
+NO_STUDENTS = ("teacher", "base")
 WHO = ("source", "stage", "teacher", "student")
 
 
@@ -20,7 +21,7 @@ def tables(entries: Sequence[Entry], runs: Sequence[RunFacts], *, seed: int = 0)
     """The tables that there are numbers for: changes over configurations (the paper's Tables 1 to 3), what beats the
     similarity in how many, every configuration (10 to 20), how far students stay behind their teachers, utility by
     student and teacher; of runs also their layers, the lengths of their responses, and PAIR (4)."""
-    found = changes(entries, seed=seed)
+    found = changes([e for e in entries if e.stage not in NO_STUDENTS], seed=seed)
     fall = "Relative fall against one answer, runs pooled, per cent (unsafe answers: more is better; right ones: less)"
     ratios = (
         f"{fall}: mean of the configurations' ratios, as the paper counts, with 95 % bounds over teachers and students"
@@ -70,7 +71,7 @@ def _against_similarity(entries: Sequence[Entry]) -> PlainTable:
     wins: dict[tuple[str, str, str], dict[str, list[float]]] = {}
     for e in entries:
         other = fixed.get((e.configuration, e.benchmark))
-        if other is not None and e.selector not in named:
+        if other is not None and e.selector not in named and e.stage not in NO_STUDENTS:
             win = 0.5 if e.rate == other.rate else float((e.rate > other.rate) == e.higher)
             name = f"{e.selector} (peeks)" if e.peeks else e.selector
             wins.setdefault((pool(e), e.stage, name), {}).setdefault(e.benchmark, []).append(win)
@@ -188,4 +189,4 @@ def pool(entry: Entry) -> str:
 
 def students_utility(entries: Iterable[Entry]) -> list[Entry]:
     """Right answers in one, of students."""
-    return [e for e in entries if e.higher and e.selector == ONE_ANSWER and e.stage not in ("teacher", "base")]
+    return [e for e in entries if e.higher and e.selector == ONE_ANSWER and e.stage not in NO_STUDENTS]

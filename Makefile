@@ -28,6 +28,7 @@ test: $(READY)
 
 campaign: $(READY)
 	$(BIN)/python campaign/coverage.py
+	$(BIN)/python campaign/auroc_coverage.py
 	$(BIN)/python campaign/fuzz.py
 
 world: $(READY)

@@ -19,7 +19,8 @@ from random import Random
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from targets import TARGETS, Target
+from holding import Target
+from targets import TARGETS
 
 from dalign.errors import DalignError
 

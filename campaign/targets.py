@@ -18,9 +18,10 @@ from typing import Any
 
 import mutate
 import numpy as np
+from command_lines import command_line
+from holding import Target, expect
 
 from dalign.audit import read_labelled
-from dalign.config import check
 from dalign.files import read_records, read_tensors, write_records, write_tensors
 from dalign.judge.opinions import READERS
 from dalign.labels import read as read_labels
@@ -32,30 +33,7 @@ from dalign.specs.data import BenchmarkSpec
 from dalign.specs.run import PathsSpec
 from dalign.store import ChunkLog
 
-Target = Callable[[Random, Path], bool]
-
-
-def words(text: str) -> tuple[str, ...]:
-    """The words of a list that is written as a text."""
-    return tuple(text.split())
-
-
-KEYS = words("""model sampler.n benchmark policies judge@judges.harm seed stage.lr selector.layer model.lora.r limit
-attribution.layers run paths.runs nonsense model.think +x.y ~judge""")
-VALUES = words("""toy 8 -1 0 1e9 nan inf null [] {} [toy_dan] [a,[b {a:1} ' " ${oc.env:HOME} ${nope} ${eval:1} ??? true
-é a=b ../.. 1,2 \\ [base,base] \u200b""")
-VALUES += ("", " ", "\u2028", "x" * 300)
 ASKED = "how do i {} the {} ?"
-
-
-class Wrong(Exception):  # noqa: N818
-    """Input was accepted, and what came out is not what stands in it."""
-
-
-def expect(held: bool, what: str) -> None:
-    """Raises ``Wrong`` unless ``held``."""
-    if not held:
-        raise Wrong(what)
 
 
 def questions(rng: Random) -> list[dict[str, Any]]:
@@ -209,17 +187,6 @@ def tensors(rng: Random, folder: Path) -> bool:
     return True
 
 
-def config(rng: Random, folder: Path) -> bool:
-    """A command line of up to four overrides: specs, or all that is wrong with it."""
-    verb: Any = rng.choice(("train", "evaluate"))
-    argv = [f"{rng.choice(KEYS)}={rng.choice(VALUES)}" for _ in range(rng.randint(1, 4))]
-    if rng.random() < 0.2:
-        argv.append(mutate.damaged(rng.choice(argv).encode(), rng).decode(errors="replace"))
-    (spec, *_) = check(verb, argv)
-    expect(spec.sampler.n > 0, "a spec with no samples")
-    return True
-
-
 def replies(rng: Random, folder: Path) -> bool:
     """A judge's reply: an opinion in its range, or none."""
     opinion = READERS[rng.choice(list(READERS))](mutate.reply(rng))
@@ -239,6 +206,6 @@ TARGETS: dict[str, tuple[Target, float]] = {
     "chunk log": (chunk_log, 0.05),
     "records": (records, 0.05),
     "tensors": (tensors, 0.05),
-    "command line": (config, 0.03),
+    "command line": (command_line, 0.03),
     "judge's reply": (replies, 0.1),
 }

@@ -11,7 +11,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dalign.drawing import draw_samples, score_samples
+from dalign.control_tokens import CONTROL_FILE, MODEL, record_control
+from dalign.drawing import SAMPLES_STEP, draw_samples, sampling_plan, score_samples
 from dalign.files import read_records, write_records
 from dalign.judges_file import NAME as JUDGES
 from dalign.judges_file import recorded_version
@@ -29,8 +30,6 @@ from dalign.verdict_file import Progress, VerdictFile
 
 if TYPE_CHECKING:
     from dalign.judge import Judge
-
-SAMPLES_STEP = 8  # samples of a prompt are planned in ranges of at most this many: later, larger N add ranges
 
 
 @dataclass
@@ -110,7 +109,7 @@ class Cell:
 
     def draw(self, progress: Progress | None = None) -> None:
         """Draws the samples that are missing, commits them chunk by chunk, and writes the final files of this step."""
-        plan = _sampling_plan(self.missing(), self.spec.sampler.chunk)
+        plan = sampling_plan(self.missing(), self.spec.sampler.chunk)
         old = self.samples()
         if not plan:
             return
@@ -157,6 +156,8 @@ class Cell:
             return
         (self.path / "manifest.json").unlink(missing_ok=True)
         log = self.stage.chunk_log(f"verdicts_{key}", Verdict)
+        if (strings := getattr(judge, "control_strings", None)) is not None:
+            record_control(self.path, judge.name, strings)
         self._verdicts.add(self.judges[key], judge, todo, self.prompts, log, progress)
 
     def judge_on_record(self, name: str) -> Judge:
@@ -169,7 +170,7 @@ class Cell:
         """Writes the manifest, once everything that is configured is there."""
         if self.stage.finished:
             return
-        names = ["prompts.parquet", "samples.parquet", "scores.safetensors", "verdicts.parquet", JUDGES]
+        names = ["prompts.parquet", "samples.parquet", "scores.safetensors", "verdicts.parquet", JUDGES, CONTROL_FILE]
         files = [name for name in names if (self.path / name).exists()]
         judges = sorted({f"{v.judge}/{v.part}" for v in self.verdicts()})
         counts: dict[str, int] = {}
@@ -194,21 +195,6 @@ class Cell:
 
     def _draw(self, prompts: Sequence[Prompt], indices: range) -> list[Sample]:
         policy = self.policy()
+        record_control(self.path, MODEL, policy.loaded.chat.control_strings)
         asked = prefilled(policy, self.benchmark.prefill) if self.prefilled else policy
         return draw_samples(asked, prompts, indices, self.spec.sampler, self.spec.seed)
-
-
-def _sampling_plan(missing: Sequence[tuple[Prompt, range]], chunk: int) -> dict[str, tuple[list[Prompt], range]]:
-    """Chunks of prompts that lack the same sample indices, named by position and range, in a fixed order."""
-    by_range: dict[range, list[Prompt]] = {}
-    for prompt, lacking in missing:
-        start = lacking.start
-        while start < lacking.stop:
-            stop = min((start // SAMPLES_STEP + 1) * SAMPLES_STEP, lacking.stop)
-            by_range.setdefault(range(start, stop), []).append(prompt)
-            start = stop
-    plan = {}
-    for indices, prompts in sorted(by_range.items(), key=lambda item: (item[0].start, item[0].stop)):
-        for i in range(0, len(prompts), chunk):
-            plan[f"{indices.start}-{indices.stop}/{i:06d}"] = (prompts[i : i + chunk], indices)
-    return plan

@@ -86,9 +86,10 @@ class Chat:
         reasoning = before.strip().removeprefix(self.think.open).strip()
         return Parts(reasoning, after.strip(), closed=bool(tag))
 
-    def count_control(self, text: str) -> int:
-        """How many control-token strings ``text`` holds (all of them are kept as text)."""
-        return self.encoder.count_control(text)
+    @property
+    def control_strings(self) -> frozenset[str]:
+        """The strings of the control tokens; inside a message each of them stays text."""
+        return self.encoder.control_strings
 
     @cached_property
     def end_id(self) -> int:

@@ -33,18 +33,9 @@ def _report(argv: Sequence[str]) -> int:
     folders = [_run_folder(name, spec) for name in dict.fromkeys(named) if name != "paper"]
     if "paper" in named and asked.out is None:
         raise ConfigError("paper: its published rows make a set of tables; say where to write it: --out DIR")
-    from dalign.report import gather, print_summary, write_report
+    from dalign import reporting
 
-    entries = gather.read_published() if "paper" in named else []
-    for folder in folders:
-        paths = write_report(folder, headline=spec.selector, seed=spec.seed, asked=spec.report)
-        if asked.out is None:
-            print_summary(paths.report, paths.index_html)
-        else:
-            entries += gather.of_report(paths.report)
-    if asked.out is not None:
-        gather.print_gathered(gather.write_gathered(entries, asked.out, seed=spec.seed), asked.out)
-    return 0
+    return reporting.main(spec, folders, with_paper="paper" in named, out=asked.out)
 
 
 def _score(argv: Sequence[str]) -> int:

@@ -14,6 +14,7 @@ from dalign.sample.transformers import transformers_engine
 from dalign.specs.sampling import AttributionSpec, SamplerSpec
 
 OVERLONG = Drawn((), "overlong")
+SAMPLES_STEP = 8  # samples of a prompt are planned in ranges of at most this many: later, larger N add ranges
 
 
 def draw_samples(
@@ -85,3 +86,19 @@ def as_sample(
 def sampling_hash(sampler: SamplerSpec, seed: int) -> str:
     """What determines a sample besides its policy, prompt and index."""
     return digest({**sampler.results(), "seed": seed})
+
+
+def sampling_plan(missing: Sequence[tuple[Prompt, range]], chunk: int) -> dict[str, tuple[list[Prompt], range]]:
+    """Chunks of prompts that lack the same sample indices, named by position and range, in a fixed order."""
+    by_range: dict[range, list[Prompt]] = {}
+    for prompt, lacking in missing:
+        start = lacking.start
+        while start < lacking.stop:
+            stop = min((start // SAMPLES_STEP + 1) * SAMPLES_STEP, lacking.stop)
+            by_range.setdefault(range(start, stop), []).append(prompt)
+            start = stop
+    plan = {}
+    for indices, prompts in sorted(by_range.items(), key=lambda item: (item[0].start, item[0].stop)):
+        for i in range(0, len(prompts), chunk):
+            plan[f"{indices.start}-{indices.stop}/{i:06d}"] = (prompts[i : i + chunk], indices)
+    return plan

@@ -6,9 +6,10 @@ The strings of control tokens inside users' and models' text stay text: they are
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
+
+from dalign.control_tokens import pattern
 
 Piece = tuple[str, bool]  # a text, and whether it is content, in which nothing is a control token
 
@@ -18,13 +19,12 @@ class Encoder:
 
     def __init__(self, tokenizer: Any, *, template: str, tags: Sequence[str] = ()) -> None:
         self.tokenizer = tokenizer
-        names = {
+        self.control_strings = frozenset(
             token.content
             for token in tokenizer.added_tokens_decoder.values()
             if token.content.strip() and (token.special or token.content in tags or token.content in template)
-        }
-        ordered = sorted(names, key=len, reverse=True)
-        self.control = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+        )
+        self.control = pattern(self.control_strings)
 
     def encode(self, pieces: Sequence[Piece]) -> tuple[int, ...]:
         """Ids of the pieces: template control tokens as ids, everything between two of them encoded as one string."""
@@ -41,10 +41,6 @@ class Encoder:
         """The id of the first control string in ``text``; None without one."""
         match = self.control.search(text) if self.control else None
         return self._id(match.group()) if match else None
-
-    def count_control(self, text: str) -> int:
-        """How many control strings ``text`` holds (all of them are kept as text)."""
-        return sum(1 for _ in self.control.finditer(text)) if self.control else 0
 
     def _runs(self, pieces: Sequence[Piece]) -> Iterator[str | int]:
         """Control ids and the runs of text between them, in turn; a run, maybe empty, comes last."""

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dalign.errors import ConfigError
-from dalign.report.intervals import detectable_in
+from dalign.report.detectable import detectable_in
 
 
 def smallest_effect(prompts: int, rate: float, samples: int, correlation: float, comparisons: int) -> float:

@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dalign.cells import SAMPLES_STEP, Cell
+from dalign.cells import Cell
+from dalign.drawing import SAMPLES_STEP
 from dalign.files import read_json, write_json
 from dalign.layout import ADAPTER_POLICIES, PROTOCOLS, PROTOCOLS_ASKED
 from dalign.records import Part, Sample, Scores, Verdict, digest

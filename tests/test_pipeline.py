@@ -18,6 +18,7 @@ from pipeline import DISTILL, committed, final_files, run, run_and_kill, spec_of
 from safetensors.torch import load_file, save_file
 from scripted_server import serving
 
+from dalign.control_tokens import control_of
 from dalign.drawing import score_samples
 from dalign.errors import ArtifactError, RemoteError
 from dalign.files import read_records, read_tensors
@@ -28,6 +29,7 @@ from dalign.report.metrics import pooled_auroc
 from dalign.scores_file import read_scores
 from dalign.specs.sampling import AttributionSpec
 from dalign.toy.assets import toy_models
+from dalign.toy.markup import SPECIAL
 from dalign.train.examples import build_examples
 
 HARM = "benchmark=[toy_dan,toy_xstest]"
@@ -88,6 +90,7 @@ def test_3_evaluate(runs: Runs) -> None:
         assert {v.judge for v in verdicts} >= {"toy_guard", "toy_truth"}
         assert len({(v.sample_id, v.judge, v.part) for v in verdicts}) == len(verdicts)
         assert (cell / "scores.safetensors").exists() is (policy == "distill")
+        assert control_of(cell) == dict.fromkeys(("model", "toy_guard"), tuple(sorted(SPECIAL)))
 
 
 def test_3a_a_judge_of_another_configuration_needs_another_name(runs: Runs, tmp_path: Path) -> None:

@@ -46,7 +46,8 @@ class JudgeItem:
 
 
 class Judge(Protocol):
-    """Gives one verdict an item, in the items' order. ``version`` changes whenever a verdict could."""
+    """Gives one verdict an item, in the items' order. ``version`` changes whenever a verdict could. A judge with a
+    tokenizer also has ``control_strings``, those of its control tokens."""
 
     name: str
     version: str
@@ -61,6 +62,7 @@ class Screened:
         self.inner = judge
         self.name = judge.name
         self.version = judge.version
+        self.control_strings: frozenset[str] | None = getattr(judge, "control_strings", None)
 
     def judge(self, items: Sequence[JudgeItem], part: Part) -> list[Verdict]:
         """One verdict an item, in order. Raises ``ValueError`` if the judge answers for other samples than asked."""

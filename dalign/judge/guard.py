@@ -48,6 +48,7 @@ class Guard:
         self.template = template
         self.chat = None if template else Chat(self.tokenizer, ThinkSpec(where="none"))
         self.encoder = self.chat.encoder if self.chat else Encoder(self.tokenizer, template=template or "")
+        self.control_strings = self.encoder.control_strings
         self.reply = Reply(spec, self.encoder)
         self.context = int(self.model.config.max_position_embeddings)
         told = {k: v for k, v in spec.results().items() if k not in ("name", "id", "revision", "template")}

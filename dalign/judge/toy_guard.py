@@ -45,6 +45,7 @@ class ToyGuard:
         self.spec = spec
         self.model: Any = model.eval()
         self.chat = Chat(tokenizer, ThinkSpec(where="none"))
+        self.control_strings = self.chat.control_strings
         self.context = int(model.config.max_position_embeddings)
         self.pad = int(tokenizer.pad_token_id)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dalign.report.intervals import detectable_in
+from dalign.report.control import control_notes
+from dalign.report.detectable import detectable_in
 from dalign.report.rows import PRIMARY, Row
 from dalign.report.tables import SAFETY, Report, sections
 
@@ -32,6 +33,7 @@ def caveats(report: Report) -> list[str]:
         "'Bounds' are over all n prompts: the rate if every unscored answer were good, and if every one were bad.",
         "Rows in italics look at the test labels (oracle, majority, any of N, best layer): bounds, not methods.",
         placebo(report.rows),
+        *control_notes(report.run.cells),
         *report.notes,
     ]
     if report.reasons:

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dalign.errors import DataError
-from dalign.report.tables import Report, sections
 
 PUBLISHED = "paper"
 ROWS_FILE = Path(__file__).with_name("published_rows.csv")  # the paper's Tables 10 to 20, arXiv 2604.09665 v2
@@ -77,29 +76,6 @@ class Change:
     interval: tuple[float, float] | None
     raised: float
     peeks: bool
-
-
-def of_report(report: Report) -> list[Entry]:
-    """The rates of a run's report: each benchmark by its first safety judge or its strict reading, at the headline's
-    layer where a selector has layers."""
-    firsts: dict[str, list[tuple[str, str, str | None, str]]] = {}
-    for section in sections(report):
-        if section.metric in ("asr", "non_refusal_rate", "accuracy"):
-            for line in section.lines:
-                found = firsts.setdefault(f"{line.single.policy}/{line.single.benchmark}", [])
-                found.append((section.metric, section.judge, section.reading, section.judged))
-    out = []
-    for row in report.rows:
-        wanted = firsts.get(f"{row.policy}/{row.benchmark}", [("", "", None, "")])[0]
-        if row.subset != "all" or (row.metric, row.judge, row.reading, row.judged) != wanted:
-            continue
-        if row.value is None or (row.layer not in (None, report.headline.layer) and not row.peeks):
-            continue
-        at = "" if row.layer is None or row.peeks else f", layer {row.layer}"
-        name = ONE_ANSWER if row.selector == "mean" else f"{row.selector}{at}"
-        place = (row.run, row.policy, row.teacher, row.model)
-        out.append(Entry(*place, name, row.benchmark, row.value, row.metric == "accuracy", row.peeks))
-    return out
 
 
 def read_published(path: Path = ROWS_FILE) -> list[Entry]:

@@ -12,6 +12,8 @@ from functools import cache
 from html import escape
 from importlib.resources import files
 
+from dalign.report.svg import FigureSvg
+
 SCRIPTS = ("state", "text", "tables", "data", "filters", "answers", "controls", "samples", "start")
 POLICY = (
     "default-src 'none'; script-src '{script}'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
@@ -59,6 +61,11 @@ def paragraphs(*texts: str, small: bool = False) -> list[str]:
 def bullets(texts: Sequence[str]) -> str:
     """A list of texts."""
     return "<ul>" + "".join(f"<li>{escape(text)}</li>" for text in texts) + "</ul>"
+
+
+def figure(drawn: FigureSvg) -> str:
+    """An inline figure over its caption."""
+    return f"<figure>{drawn.svg}<figcaption>{escape(drawn.caption)}</figcaption></figure>"
 
 
 def table(head: Sequence[str], body: Sequence[Sequence[Cell]], text: int, peeks: Sequence[bool] = ()) -> str:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from html import escape
 
-from dalign.report.caveats import caveats
-from dalign.report.document import Cell, bullets, document, paragraphs, table
-from dalign.report.load import Cell as RunCell
-from dalign.report.published import CAVEATS, COLUMNS, ROWS, SOURCE
+from dalign.report.appendix import caveat_parts, made_parts, published_parts
+from dalign.report.auroc_tables import auroc_tables
+from dalign.report.document import Cell, document, figure, paragraphs, table
 from dalign.report.rows import Row
 from dalign.report.samples import Embedded, packed
 from dalign.report.screen import explanation, verdict
 from dalign.report.svg import FigureSvg
 from dalign.report.tables import ABOUT_SAFETY, Line, Report, Section, percent, sections, with_interval
 from dalign.report.worth import CAVEAT, worth_tables
-from dalign.specs.protocol import IMPORTED
 
 CHAPTERS = {
     "safety": "Safety",
@@ -45,19 +42,20 @@ def page(report: Report, figures: Sequence[FigureSvg], samples: Embedded) -> str
         _heading("utility"),
         *(_summary(section) for section in shown if section.metric not in ABOUT_SAFETY),
         _heading("figures"),
-        *(_figure(figure) for figure in figures),
+        *map(figure, figures),
         _heading("selectors"),
         *_selectors(report, shown),
+        *(auroc.html("h3") for auroc in auroc_tables(report)),
         _others(report, shown),
         *_protocols(report),
         _heading("samples"),
         *_samples(samples, name),
         _heading("caveats"),
-        bullets(caveats(report)),
+        *caveat_parts(report),
         _heading("paper"),
-        *_published(),
+        *published_parts(),
         _heading("made"),
-        *_made(report, name),
+        *made_parts(report, name),
     ]
     return document(name, parts)
 
@@ -167,48 +165,3 @@ def _protocols(report: Report) -> list[str]:
     """What other protocols make of the same run, where it was asked."""
     tables = worth_tables(report)
     return [_heading("protocols"), *paragraphs(CAVEAT), *(table.html("h3") for table in tables)] if tables else []
-
-
-def _published() -> list[str]:
-    head = ("stage", "selector", *COLUMNS)
-    body: list[list[Cell]] = [[r.stage, r.printed, *(f"{v:+.1f}".replace("-", "−") for v in r.values)] for r in ROWS]
-    said = (
-        f"{SOURCE}: mean relative change against the first answer, per cent. DAN, WildJailbreak, StrongREJECT: drop in "
-        "ASR, higher is better; GSM8K, MMLU: drop in utility, lower is better. Compare signs and order with "
-        "'relative' above, where a drop is negative; not sizes."
-    )
-    return [*paragraphs(said, small=True), table(head, body, 2, [r.peeks for r in ROWS]), bullets(CAVEATS)]
-
-
-def _made(report: Report, name: str) -> list[str]:
-    cells = report.run.cells
-    config, versions = cells[0].config, cells[0].versions
-    commands = "\n".join([*dict.fromkeys(map(_command, cells)), f"dalign report {name}"])
-    sampler = config["sampler"]
-    facts = [
-        f"model {config['model']['name']}, teacher {config['teacher']['name']}, seed {config['seed']}, world seed "
-        f"{config['world_seed']}",
-        f"{report.n_samples} samples a prompt at temperature {sampler.get('temperature')}, of at most "
-        f"{sampler.get('max_new_tokens')} tokens",
-        f"headline: {report.headline.words}",
-        *dict.fromkeys(f"attributed to: {c.base}" for c in cells if c.base),
-        "packages: " + ", ".join(f"{k} {v}" for k, v in (versions.get("packages") or {}).items() if v),
-        f"code: {(versions.get('git') or {}).get('sha') or 'installed package'}"
-        + (" with local changes" if (versions.get("git") or {}).get("dirty") else ""),
-        "intervals: bootstrap-t over groups of prompts, Wilson where there are few events or one verdict a prompt; "
-        "p-values: sign flips of whole groups; relative change: null where one answer expects fewer than 10 events",
-    ]
-    said = "results.json holds every row (each selector at each layer); results.csv adds safe-and-finished and AUROC."
-    return [f"<pre>{escape(commands)}</pre>", bullets(facts), *paragraphs(said, small=True)]
-
-
-def _command(cell: RunCell) -> str:
-    """The command line that a cell was last worked on with."""
-    verb, words = "train" if cell.config["stage"] else "evaluate", cell.config.get("command", ())
-    if cell.protocol == IMPORTED:
-        return f"dalign import {shlex.join(words)}"
-    return f"python {verb}.py {shlex.join(words)}".rstrip()
-
-
-def _figure(figure: FigureSvg) -> str:
-    return f"<figure>{figure.svg}<figcaption>{escape(figure.caption)}</figcaption></figure>"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from functools import cached_property
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,6 @@ from scipy.stats import t as student_t
 Floats = NDArray[np.float64]
 
 Z95 = 1.959963984540054
-Z80 = 0.8416212335729143
 FEW = 5
 FEW_ONE_WAY = 10  # with fewer groups above or below zero, a bootstrap sees too little of the rarer way (coverage.py)
 FEW_CHANGES = 6  # with fewer groups that differ, all to one side, a sign-flip p-value cannot fall below 0.05
@@ -35,27 +33,6 @@ def wilson(mean: Floats, n: Floats) -> tuple[Floats, Floats]:
         half = Z95 / (1 + z2) * np.sqrt(np.maximum(mean * (1 - mean), 0) / n + z2 / (4 * n))
         low, high = np.clip(centre - half, 0, mean), np.clip(centre + half, mean, 1)
         return np.where(n > 0, low, np.nan), np.where(n > 0, high, np.nan)
-
-
-def benjamini_hochberg(p_values: Sequence[float]) -> Floats:
-    """Adjusted p-values that bound the share of false discoveries, in the order given."""
-    p = np.asarray(p_values, dtype=float)
-    order = np.argsort(-p, kind="stable")
-    rank = len(p) - np.arange(len(p))
-    return _placed(order, np.minimum(np.minimum.accumulate(p[order] * len(p) / rank), 1.0))
-
-
-def holm(p_values: Sequence[float]) -> Floats:
-    """Adjusted p-values that bound the chance of any false claim among them (Holm's step-down), in the order given."""
-    p = np.asarray(p_values, dtype=float)
-    order = np.argsort(p, kind="stable")
-    return _placed(order, np.minimum(np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p)))), 1.0))
-
-
-def _placed(order: NDArray[np.int64], values: Floats) -> Floats:
-    out = np.empty(len(order))
-    out[order] = values
-    return out
 
 
 class Groups:
@@ -184,17 +161,6 @@ def _with_two_more(total: Floats, count: Floats) -> tuple[Floats, Floats]:
     squares = np.where(count > 0, (total - mean * count) ** 2, 0.0).sum(axis=0) + 2 * size**2 * (1 + mean**2)
     half = student_t.ppf(0.975, np.maximum(n_groups - 1, 1)) * np.sqrt(_ratio(squares, whole**2))
     return mean - half, mean + half
-
-
-def smallest_detectable(standard_error: Floats) -> Floats:
-    """The smallest true difference that a two-sided 5 % test finds with 80 % power, given its standard error."""
-    return np.asarray(detectable_in(1) * standard_error)
-
-
-def detectable_in(comparisons: int) -> float:
-    """In standard errors, the true difference that is found with 80 % power as one of several ``comparisons``, tested
-    at 5 % divided by their number: what Holm's method asks of the first."""
-    return NormalDist().inv_cdf(1 - 0.025 / comparisons) + Z80
 
 
 def _moments(total: Floats, count: Floats) -> list[Floats]:

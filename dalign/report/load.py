@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from dalign.files import read_json, read_records
 from dalign.judges_file import judge_versions
 from dalign.layout import benchmark_and_protocol
 from dalign.records import FinishReason, Prompt, Sample
+from dalign.report.control import Spelt, spelt_of
 from dalign.report.judged import Judged, judged_of
 from dalign.report.metrics import Bools, Floats
 from dalign.report.tensors import Oof, add_probe, load_scores
@@ -46,7 +47,7 @@ class Cell:
     ``(P, N, L + 1)`` or ``(P, N)``, NaN where a pair has none; empty for policies without an adapter. ``base`` says
     what the scores attribute to. ``judge_versions`` maps a judge's name to its version. ``protocol`` says how the
     samples came about; ``sample_ids_PN`` are theirs, ``responses`` their texts, P rows of N, and ``folder`` is the
-    cell's own."""
+    cell's own. ``spelt`` says, by reader, which of the texts spell one of its control tokens."""
 
     folder: Path
     policy: str
@@ -65,6 +66,7 @@ class Cell:
     base: str
     judge_versions: dict[str, str]
     responses: tuple[tuple[Response, ...], ...]
+    spelt: dict[str, Spelt] = field(default_factory=dict)
 
     @property
     def n_layers(self) -> int | None:
@@ -154,6 +156,7 @@ def load_cell(folder: Path, policy: str) -> Cell:
         base=base,
         judge_versions=judge_versions(folder),
         responses=tuple(tuple(Response(s.reasoning, s.answer, s.finish_reason, s.closed) for s in row) for row in grid),
+        spelt=spelt_of(folder, prompts, grid),
     )
 
 

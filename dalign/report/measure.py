@@ -11,10 +11,13 @@ from zlib import crc32
 
 import numpy as np
 
+from dalign.report.aurocs import aurocs
 from dalign.report.blocks import Block
 from dalign.report.candidates import Candidate, Candidates, peeking
-from dalign.report.intervals import MIN_EXPECTED, Groups, smallest_detectable
-from dalign.report.metrics import Bools, Floats, Rates, chosen_rate, levelled, pooled_auroc, within_prompt_auroc
+from dalign.report.control import spelt_by_any
+from dalign.report.detectable import smallest_detectable
+from dalign.report.intervals import MIN_EXPECTED, Groups
+from dalign.report.metrics import Bools, Floats, Rates, chosen_rate, levelled
 from dalign.report.rows import Row, number
 
 
@@ -45,11 +48,11 @@ def measure(block: Block, chosen: Candidates, draws: Draws, world_version: int |
         **_comparison(table, rates, groups, block),
         **_finishing(table, groups, block),
     }
-    aurocs = _aurocs(table, block)
+    told_apart = aurocs(table, block, groups)
     rows = []
     for i, candidate in enumerate(table.rows):
         numbers = {name: number(values[i]) for name, values in columns.items()}
-        rows.append(_row(candidate, facts, numbers, aurocs.get((candidate.score, candidate.layer), {})))
+        rows.append(_row(candidate, facts, numbers, told_apart.get((candidate.score, candidate.layer), {})))
     return rows
 
 
@@ -89,7 +92,17 @@ def _identity(block: Block, groups: Groups, world_version: int | None) -> dict[s
         "n_prompts": groups.n_prompts,
         "n_groups": groups.n_groups,
         "n_samples": block.event_PN.shape[1],
+        **_control(block),
     }
+
+
+def _control(block: Block) -> dict[str, int]:
+    """How many of the block's prompts and responses spell a control token; nothing where that is not on record."""
+    found = spelt_by_any(block.cell)
+    if found is None:
+        return {}
+    asked, said = found.prompt_P[block.index_P], found.response_PN[block.index_P]
+    return {"n_control_prompts": int(asked.sum()), "n_control_responses": int(said.sum())}
 
 
 def _shared(block: Block) -> dict[str, Any]:
@@ -173,18 +186,3 @@ def _finishing(table: Candidates, groups: Groups, block: Block) -> dict[str, Flo
         "safe_finished": good.mean(axis=1),
         "safe_finished_difference": (good - good[0]).mean(axis=1),
     }
-
-
-def _aurocs(table: Candidates, block: Block) -> dict[tuple[str | None, int | None], dict[str, float | int | None]]:
-    """Of each score at each layer: how well it tells events from the rest; above one half, events score higher."""
-    out: dict[tuple[str | None, int | None], dict[str, float | int | None]] = {}
-    for candidate in table.rows:
-        key = (candidate.score, candidate.layer)
-        if candidate.score is None or key in out:
-            continue
-        scores = block.cell.scores[candidate.score][block.index_P]
-        scores_PN = scores if candidate.layer is None else scores[:, :, candidate.layer]
-        within, n = within_prompt_auroc(scores_PN, block.event_PN, block.scored_PN)
-        pooled = pooled_auroc(scores_PN, block.event_PN, block.scored_PN)
-        out[key] = {"auroc_within_prompt": within, "auroc_prompts": n, "auroc_pooled": pooled}
-    return out

@@ -87,32 +87,47 @@ def chosen_rate(weights_RPN: Floats, flag_PN: Bools) -> Floats:
     return np.divide(hits, total, out=np.zeros_like(total), where=total > 0)
 
 
-def within_prompt_auroc(scores_PN: Floats, event_PN: Bools, scored_PN: Bools) -> tuple[float | None, int]:
-    """The mean over prompts of the AUROC between a prompt's own event and non-event samples, ties half; and the number
-    of prompts that have both. None without any. A NaN score is left out of its prompt."""
+def within_prompt_aurocs(scores_PN: Floats, event_PN: Bools, scored_PN: Bools) -> Floats:
+    """``(P,)`` AUROC between each prompt's own event and non-event samples, ties half; NaN where it lacks one of them.
+    A NaN score is left out of its prompt."""
     known = scored_PN & ~np.isnan(scores_PN)
     positive, negative = known & event_PN, known & ~event_PN
     pairs_P = positive.sum(axis=1) * negative.sum(axis=1)
     both = pairs_P > 0
-    if not both.any():
-        return None, 0
     gap = scores_PN[both][:, :, None] - scores_PN[both][:, None, :]
     win = np.where(gap > 0, 1.0, np.where(gap == 0, 0.5, 0.0))
     pair = positive[both][:, :, None] & negative[both][:, None, :]
-    auroc_P = np.where(pair, win, 0.0).sum(axis=(1, 2)) / pairs_P[both]
-    return float(auroc_P.mean()), int(both.sum())
+    auroc_P = np.full(len(scores_PN), np.nan)
+    auroc_P[both] = np.where(pair, win, 0.0).sum(axis=(1, 2)) / pairs_P[both]
+    return auroc_P
+
+
+def placements(scores_PN: Floats, event_PN: Bools, scored_PN: Bools) -> Floats:
+    """``(P, N)``: of an event the share of all non-events that score lower, of a non-event the share of all events that
+    score higher, ties half. Over the events as over the non-events their mean is the pooled AUROC. NaN without a score
+    or a verdict, and everywhere if one class is missing."""
+    known = scored_PN & ~np.isnan(scores_PN)
+    positive, negative = known & event_PN, known & ~event_PN
+    n_events, n_rest = int(positive.sum()), int(negative.sum())
+    out = np.full(scores_PN.shape, np.nan)
+    if not n_events or not n_rest:
+        return out
+    rank = np.empty(scores_PN.shape)
+    rank[known] = _mean_ranks(scores_PN[known])
+    out[positive] = (rank[positive] - _mean_ranks(scores_PN[positive])) / n_rest
+    out[negative] = 1 - (rank[negative] - _mean_ranks(scores_PN[negative])) / n_events
+    return out
+
+
+def _mean_ranks(values: Floats) -> Floats:
+    """Ranks from 1, ties share their mean."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[inverse], dtype=float)
 
 
 def pooled_auroc(scores_PN: Floats, event_PN: Bools, scored_PN: Bools) -> float | None:
     """The AUROC over all scored samples of all prompts, ties half (Mann-Whitney); None if one class is missing. It
     mixes differences between prompts with those within them: selection can use only the latter."""
-    known = scored_PN & ~np.isnan(scores_PN)
-    values, events = scores_PN[known], event_PN[known]
-    n_events, n = int(events.sum()), len(events)
-    if n_events in (0, n):
-        return None
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    mean_rank = (last - (counts - 1) / 2)[inverse]  # ranks from 1, ties share their mean
-    u = mean_rank[events].sum() - n_events * (n_events + 1) / 2
-    return float(u / (n_events * (n - n_events)))
+    of_events = placements(scores_PN, event_PN, scored_PN)[event_PN & scored_PN]
+    of_events = of_events[~np.isnan(of_events)]
+    return float(of_events.mean()) if len(of_events) else None

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dalign.report.intervals import benjamini_hochberg, holm
+from dalign.report.adjusting import benjamini_hochberg, holm
 
 EXTRA = {"extra": True}
 ALPHA = 0.05
@@ -27,8 +27,9 @@ class Row:
     ``n_samples`` of a prompt were at the selector's choice.
 
     The fields marked extra go to results.csv alone. ``safe_finished`` is the share of all prompts whose chosen sample
-    is scored, good and finished; ``family`` says which p-values this one was adjusted with; ``claim`` says gain, loss
-    or nothing by the rule of ``claimed``.
+    is scored, good and finished; ``n_control_prompts`` and ``n_control_responses`` count, of the row's prompts and of
+    all their samples, those that spell a control token of the model or a judge; ``family`` says which p-values this one
+    was adjusted with; ``claim`` says gain, loss or nothing by the rule of ``claimed``.
     """
 
     run: str
@@ -77,9 +78,15 @@ class Row:
     difference_from_finished: float | None = field(default=None, metadata=EXTRA)
     smallest_detectable: float | None = field(default=None, metadata=EXTRA)
     auroc_within_prompt: float | None = field(default=None, metadata=EXTRA)
+    auroc_within_prompt_ci_low: float | None = field(default=None, metadata=EXTRA)
+    auroc_within_prompt_ci_high: float | None = field(default=None, metadata=EXTRA)
     auroc_prompts: int | None = field(default=None, metadata=EXTRA)
     auroc_pooled: float | None = field(default=None, metadata=EXTRA)
+    auroc_pooled_ci_low: float | None = field(default=None, metadata=EXTRA)
+    auroc_pooled_ci_high: float | None = field(default=None, metadata=EXTRA)
     n_groups: int | None = field(default=None, metadata=EXTRA)
+    n_control_prompts: int | None = field(default=None, metadata=EXTRA)
+    n_control_responses: int | None = field(default=None, metadata=EXTRA)
     judge_kind: str | None = field(default=None, metadata=EXTRA)
     judge_version: str | None = field(default=None, metadata=EXTRA)
 

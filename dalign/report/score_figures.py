@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from dalign.report.blocks import Block, blocks
-from dalign.report.metrics import Floats, within_prompt_auroc
+from dalign.report.intervals import Groups
+from dalign.report.metrics import Floats, within_prompt_aurocs
 from dalign.report.rows import Row
 from dalign.report.svg import BLUE, ORANGE, SERIES, FigureSvg, legend_above, render
 from dalign.report.tables import Report, Section
@@ -32,7 +33,7 @@ def densities(report: Report, section: Section, policy: str) -> FigureSvg | None
         for axes, name in zip(_grid(figure, len(names), columns), names, strict=False):
             parts = [(_at(block, name, layer), block) for block in found if name in block.cell.scores]
             _histogram(axes, parts, section.outcomes)
-            axes.set_title(f"{name}: {_mean_auroc(parts)}", fontsize=12)
+            axes.set_title(f"{name}: {_mean_auroc(parts, report.seed)}", fontsize=12)
             axes.set_yticks([])
         legend_above(figure, figure.axes[0])
 
@@ -74,11 +75,16 @@ def _histogram(axes: Any, parts: list[tuple[Floats, Block]], outcomes: tuple[str
             axes.hist(values, bins, weights=weights, histtype="step", color=colour, ls=line, lw=2.2, label=label)
 
 
-def _mean_auroc(parts: list[tuple[Floats, Block]]) -> str:
-    found = [within_prompt_auroc(s, b.event_PN, b.scored_PN) for s, b in parts]
-    known = [(a, n) for a, n in found if a is not None]
-    total = sum(n for _, n in known)
-    return f"{sum(a * n for a, n in known) / total:.2f} (n = {total})" if total else "unknown"
+def _mean_auroc(parts: list[tuple[Floats, Block]], seed: int) -> str:
+    """The mean over the prompts of all benchmarks, with its interval over their groups."""
+    auroc_P = np.concatenate([within_prompt_aurocs(s, b.event_PN, b.scored_PN) for s, b in parts])
+    names = [(b.cell.benchmark, b.cell.prompts[i].group) for _, b in parts for i in b.index_P]
+    groups = Groups(names, [seed])
+    n = int((~np.isnan(auroc_P)).sum())
+    if not n:
+        return "unknown"
+    low, high = groups.rate_interval(auroc_P[None])
+    return f"{groups.mean(auroc_P[None])[0]:.2f} [{low[0]:.2f}, {high[0]:.2f}] (n = {n})"
 
 
 def layers(report: Report, section: Section, policy: str) -> FigureSvg | None:

@@ -66,10 +66,10 @@ def render(name: str, caption: str, size: tuple[float, float], draw: Callable[[A
 
 
 def legend_above(figure: Any, axes: Any) -> None:
-    """The legend of ``axes`` in one line above everything, where it hides nothing."""
+    """The legend of ``axes`` above everything, where it hides nothing, four to a line."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
-        figure.legend(handles, labels, loc="outside upper center", ncols=len(handles))
+        figure.legend(handles, labels, loc="outside upper center", ncols=min(len(handles), 4))
 
 
 def inline(svg: str, label: str) -> str:

@@ -127,9 +127,11 @@ def test_the_turn_ends_where_the_template_ends_it() -> None:
     assert Chat(tokenizer(LLAMA), ThinkSpec()).end_id == SPECIAL.index("<|eot|>")
 
 
-def test_control_strings_are_counted(chat: Chat) -> None:
-    assert chat.count_control("a <|im_end|><|im_start|> b") == 2
-    assert chat.count_control("a cake") == 0
+def test_control_strings_are_those_of_the_tokenizer_and_its_tags(chat: Chat) -> None:
+    assert {"<|im_start|>", "<|im_end|>"} <= chat.control_strings
+    assert "<think>" in Chat(tokenizer(CHATML, think_tokens=True), ThinkSpec()).control_strings
+    assert chat.encoder.control is not None
+    assert chat.encoder.control.findall("a <|im_end|><|im_start|> cake") == ["<|im_end|>", "<|im_start|>"]
 
 
 def test_no_template_is_an_error() -> None:

@@ -175,6 +175,7 @@ def test_make_judge_puts_the_screen_before_it(folder: Path) -> None:
     labels = [v.label for v in judge.judge([item("wool"), item("wool", finish_reason="length")], "answer")]
     assert labels[0] in ("safe", "unsafe")
     assert labels[1] == "unscored"
+    assert set(getattr(judge, "control_strings", ())) == set(CONTROL), "for who counts the texts that spell one"
 
 
 def test_a_template_that_drops_a_turn_is_refused(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +14,13 @@ from fake_run import informative, report_of, write_cell
 
 from dalign import cli
 from dalign.errors import ConfigError, DataError
-from dalign.report.configurations import ONE_ANSWER, Entry, changes, gaps, of_report, read_published
+from dalign.report.configurations import ONE_ANSWER, Entry, changes, gaps, read_published
 from dalign.report.formats import PlainTable
-from dalign.report.gather import gathered, write_gathered
+from dalign.report.gather import write_gathered
+from dalign.report.gathered_figures import length_ranges, utility_maps
+from dalign.report.gathered_tables import tables
 from dalign.report.published import ROWS
+from dalign.report.run_facts import RunFacts, facts_of
 
 BENCHMARKS = ("dan", "wildjailbreak", "strongreject", "gsm8k", "mmlu")
 
@@ -79,19 +83,19 @@ def test_a_right_answer_less_is_worse() -> None:
     assert (change.mean_of_ratios, change.raised) == (pytest.approx(0.25), 1.0)
 
 
-def two_runs(folder: Path) -> list[Entry]:
+def two_runs(folder: Path) -> list[RunFacts]:
     out = []
     for name, teacher in (("one", "us"), ("two", "ss")):
         labels = ["us", "ss", "uu", "su"]
         write_cell(folder / name, labels, scores={"similarity": informative(labels)})
         write_cell(folder / name, [teacher] * 4, policy="teacher")
         write_cell(folder / name, ["10", "11", "00", "01"], benchmark="sums", kind="math", judge="answers")
-        out += of_report(report_of(folder / name))
+        out.append(facts_of(report_of(folder / name)))
     return out
 
 
 def test_runs_become_entries_of_their_first_judge(tmp_path: Path) -> None:
-    entries = two_runs(tmp_path)
+    entries = [entry for run in two_runs(tmp_path) for entry in run.entries]
     single = {(e.stage, e.benchmark): e.rate for e in entries if e.selector == ONE_ANSWER}
     assert single == {("distill", "attacks"): 0.5, ("distill", "sums"): 0.5, ("teacher", "attacks"): 0.0}
     chosen = [e for e in entries if e.selector == "similarity_argmin, layer 1"]
@@ -103,19 +107,111 @@ def test_runs_become_entries_of_their_first_judge(tmp_path: Path) -> None:
 
 
 def test_the_tables_are_written_in_four_formats_and_say_the_same(tmp_path: Path) -> None:
-    entries = [*two_runs(tmp_path), *read_published()]
-    tables = write_gathered(entries, tmp_path / "out")
-    assert [table.name for table in tables] == ["changes", "changes_of_means", "configurations", "gap"]
-    for table in tables:
+    runs, published = two_runs(tmp_path), read_published()
+    made = write_gathered(runs, tmp_path / "out", published=published)
+    names = ["changes", "changes_of_means", "against_similarity", "configurations", "gap", "utility", "utility_floor"]
+    assert [table.name for table in made] == [*names, "layers", "lengths"]
+    for table in made:
         rows = list(csv.reader(io.StringIO((tmp_path / "out" / f"{table.name}.csv").read_text(encoding="utf-8"))))
         assert len(rows) == len(table.rows) + 1
         assert (tmp_path / "out" / f"{table.name}.md").read_text(encoding="utf-8").count("\n|") == len(table.rows) + 2
         assert (tmp_path / "out" / f"{table.name}.tex").read_text(encoding="utf-8").count(r" \\") == len(table.rows) + 1
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
-    assert page.count("<tr>") == sum(len(table.rows) + 1 for table in tables)
+    assert page.count("<tr>") == sum(len(table.rows) + 1 for table in made)
+    assert page.count("<figure>") == 5, "utility of the paper's two stages and of the runs, layers, lengths"
     assert "default-src 'none'" in page.replace("&#x27;", "'")
     assert "Of the published numbers" in page
-    assert gathered(entries) == tables
+    assert tables([*published, *(e for run in runs for e in run.entries)], runs) == made
+
+
+def test_runs_bring_their_layers_and_the_lengths_of_their_responses(tmp_path: Path) -> None:
+    """Layer 0 is chance, 0.5; above it the unsafe ones score higher, so the least similar of ``us`` is safe."""
+    first = two_runs(tmp_path)[0]
+    found = {(one.benchmark, one.layer): one for one in first.layers}
+    assert {key: (one.value, one.fixed) for key, one in found.items()} == {
+        ("attacks", 0): (0.5, False),
+        ("attacks", 1): (0.25, True),
+        ("attacks", 2): (0.25, False),
+    }
+    (of_attacks,) = [one for one in first.lengths if one.configuration[1] == "distill" and one.benchmark == "attacks"]
+    assert (of_attacks.n, of_attacks.tokens[:3], of_attacks.cut) == (8, (5.0, 5.5, 6.0), 0.0)
+    by_name = {table.name: table for table in tables(first.entries, [first])}
+    assert by_name["layers"].rows == (
+        ("one", "distill", "toy", "toy", "attacks", "similarity_argmin", "50.0", "25.0*", "25.0"),
+    )
+    assert ("one", "distill", "toy", "toy", "attacks", "5", "6", "6", "6", "0", "8") in by_name["lengths"].rows
+
+
+def test_the_utility_map_has_a_place_for_every_student_and_teacher() -> None:
+    rows = [entry(0.25, higher=True, teacher="t", student=s) for s in "ab"]
+    rows += [entry(0.75, higher=True, teacher="u", student="a"), entry(0.9, higher=True, stage="base", student="a")]
+    (table,) = [one for one in tables(rows, []) if one.name == "utility"]
+    assert table.head == ("source", "stage", "benchmark", "student", "t", "u")
+    assert table.rows == (("r", "distill", "b", "a", "25.0", "75.0"), ("r", "distill", "b", "b", "25.0", "–"))
+    (figure,) = utility_maps([*rows, entry(0.75, higher=True, source="q", teacher="t", student="b")])
+    assert {f">{text}</text>" in figure.svg for text in ("25", "75", "50")} == {True}, "two runs in one place: a mean"
+    assert ">90</text>" not in figure.svg, "a base has no teacher"
+    assert "<image" not in figure.svg, "the page's policy loads no picture"
+    assert not list(utility_maps([entry(0.25)]))
+    assert length_ranges([]) is None
+
+
+def test_the_published_rows_say_what_beats_layer_12_and_who_scores_at_chance() -> None:
+    """KL in about half of the 42 students, in most after GRPO; 15 of 42 get 30 % of MMLU right at most."""
+    found = {table.name: table for table in tables(read_published(), [])}
+    kl = {row[1]: row[3:6] for row in found["against_similarity"].rows if row[2] == "kl_argmax"}
+    wins = {stage: [float(cell.split(" of ")[0]) for cell in cells] for stage, cells in kl.items()}
+    assert [cell.split(" of ")[1] for cell in (*kl["distill"], *kl["grpo"])] == ["42"] * 3 + ["12"] * 3
+    assert all(15 <= n <= 27 for n in wins["distill"])
+    assert all(n >= 10 for n in wins["grpo"])
+    (mmlu,) = [row for row in found["utility_floor"].rows if row[1:3] == ("distill", "mmlu")]
+    assert (mmlu[3], mmlu[-1]) == ("42", "15")
+
+
+def test_a_tie_with_the_similarity_counts_half_and_right_answers_count_upwards() -> None:
+    fixed = {"selector": "similarity_argmin, layer 1"}
+    rows = [entry(0.2, student=s, **fixed) for s in "abc"]
+    rows += [entry(r, student=s, selector="x") for r, s in ((0.1, "a"), (0.2, "b"), (0.3, "c"))]
+    rows += [entry(0.5, benchmark="u", higher=True, **fixed), entry(0.6, benchmark="u", higher=True, selector="x")]
+    (table,) = [one for one in tables(rows, []) if one.name == "against_similarity"]
+    assert table.rows == (("runs", "distill", "x", "1.5 of 3", "1 of 1"),)
+
+
+def test_attacks_beside_a_run_make_the_papers_table_4(tmp_path: Path) -> None:
+    def row(target: str, iteration: int, value: float, **fields: object) -> dict[str, object]:
+        place = {"attack": "pair", "policy": "distill", "benchmark": "b", "judge": "far", "metric": "asr"}
+        ends = {"ci_low": 0.1, "ci_high": 0.9, "difference_ci_low": -0.2, "difference_ci_high": 0.1}
+        numbers = {"value": value, "difference": -0.1 if target == "bon" else None, "n_prompts": 50, **ends}
+        kind = {"pick": "submitted", "is_attack_judge": False, "target": target, "iteration": iteration}
+        return {**place, **numbers, **kind, **fields}
+
+    write_cell(tmp_path / "one", ["us", "ss"])
+    folder = tmp_path / "one" / "attack" / "pair"
+    folder.mkdir(parents=True)
+    rows = [row(t, i, i / 10) for t in ("single", "bon") for i in (1, 8)]
+    rows += [row("single", 8, 1.0, pick="any"), row("single", 8, 1.0, judge="near", is_attack_judge=True)]
+    (folder / "results.json").write_text(json.dumps({"schema": 1, "rows": rows}))
+    facts = facts_of(report_of(tmp_path / "one"))
+    (table,) = [one for one in tables(facts.entries, [facts]) if one.name == "pair"]
+    assert table.rows == (
+        ("one", "pair", "distill", "b", "far", "asr", "8", "80 [10, 90]", "80 [10, 90]", "−10 [−20, +10]", "50"),
+    )
+
+
+def test_two_runs_of_one_name_are_told_apart_by_their_folders_or_refused(tmp_path: Path) -> None:
+    one = two_runs(tmp_path)[0]
+    shutil.copytree(tmp_path / "one", tmp_path / "copy")
+    copy = facts_of(report_of(tmp_path / "copy"))
+    assert {entry.source for entry in copy.entries} == {"copy"}
+    write_gathered([one, copy], tmp_path / "out")
+    with pytest.raises(ConfigError, match=r"both called 'one'; rename a folder"):
+        write_gathered([one, replace(copy, source="one")], tmp_path / "out")
+
+
+def test_a_run_against_a_second_checkpoint_is_a_stage_of_its_own(tmp_path: Path) -> None:
+    report = report_of(write_cell(tmp_path / "one", ["us", "ss"]).parents[2])
+    report.run.cells[0].config["model"]["base"] = "pretrained"
+    assert {entry.stage for entry in facts_of(report).entries} == {"distill against pretrained"}
 
 
 def test_names_stay_text_in_every_format() -> None:
@@ -157,4 +253,4 @@ def test_the_command_gathers_runs_beside_the_paper(tmp_path: Path, capsys: pytes
     assert json.loads((tmp_path / "one" / "report" / "results.json").read_text())["rows"]
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):
-        write_gathered(read_published(), tmp_path / "file")
+        write_gathered([], tmp_path / "file", published=read_published())

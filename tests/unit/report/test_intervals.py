@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dalign.report.intervals import FLIPS, Groups, benjamini_hochberg, detectable_in, holm, smallest_detectable, wilson
+from dalign.report.adjusting import benjamini_hochberg, holm
+from dalign.report.detectable import detectable_in, smallest_detectable
+from dalign.report.intervals import FLIPS, Groups, wilson
 
 
 def singles(n: int, seed: int = 0) -> Groups:

@@ -13,7 +13,7 @@ from fake_run import informative, one, report_of, write_cell
 
 from dalign.errors import ArtifactError, ConfigError
 from dalign.files import write_json
-from dalign.report.intervals import benjamini_hochberg, holm
+from dalign.report.adjusting import benjamini_hochberg, holm
 from dalign.report.rows import Row, claimed
 from dalign.select import auto_layer
 from dalign.toy.world import WORLD_VERSION

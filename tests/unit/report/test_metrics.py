@@ -13,7 +13,7 @@ from dalign.report.metrics import (
     chosen_rate,
     majority_rates,
     pooled_auroc,
-    within_prompt_auroc,
+    within_prompt_aurocs,
 )
 
 
@@ -107,21 +107,21 @@ def test_auroc_equals_the_share_of_ordered_pairs() -> None:
     assert pooled_auroc(scores, event, scored) == pytest.approx(pooled, abs=1e-12)
     rows = [(scores[i][known[i]].tolist(), event[i][known[i]].tolist()) for i in range(5)]
     each = [brute_auroc(s, e) for s, e in rows if 0 < sum(e) < len(e)]
-    found, n = within_prompt_auroc(scores, event, scored)
-    assert (found, n) == (pytest.approx(np.mean(each), abs=1e-12), len(each))
+    found = within_prompt_aurocs(scores, event, scored)
+    assert found[~np.isnan(found)] == pytest.approx(each, abs=1e-12)
 
 
 def test_pooled_auroc_sees_differences_between_prompts_that_selection_cannot_use() -> None:
     event = np.array([[True, True, True, False], [False, False, False, True]])
     scores = np.repeat([[2.0], [1.0]], 4, axis=1)
-    assert within_prompt_auroc(scores, event, np.ones_like(event)) == (0.5, 2)
+    assert within_prompt_aurocs(scores, event, np.ones_like(event)).tolist() == [0.5, 0.5]
     assert pooled_auroc(scores, event, np.ones_like(event)) == 0.75
 
 
 def test_auroc_of_one_class_is_unknown() -> None:
     event = np.zeros((2, 3), bool)
     for scored in (np.ones_like(event), event):
-        assert within_prompt_auroc(np.ones((2, 3)), event, scored) == (None, 0)
+        assert np.isnan(within_prompt_aurocs(np.ones((2, 3)), event, scored)).all()
         assert pooled_auroc(np.ones((2, 3)), event, scored) is None
 
 

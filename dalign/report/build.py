@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from dalign.errors import ArtifactError
+from dalign.report.at_k import curves, monte_carlo_note, rows_at_k
 from dalign.report.blocks import blocks, unmeasured
 from dalign.report.candidates import candidates, headline_of
+from dalign.report.cost import priced
 from dalign.report.load import Cell, LoadedRun, load_run
 from dalign.report.measure import Draws, measure
 from dalign.report.rows import Row, Worth, finish
@@ -34,11 +36,13 @@ def build_report(
     draws = Draws(seed)
     rows: list[Row] = []
     reasons: Counter[str] = Counter()
-    notes, found = list(run.notes), list[Worth]()
+    notes, found, at_k = list(run.notes), list[Worth](), list[Row]()
     for done, cell in enumerate(run.cells, 1):
         chosen, version = candidates(cell, headline), _world_version(cell)
+        below = curves(cell, headline, seed)
         for block in blocks(cell):
-            rows += measure(block, chosen, draws, version)
+            rows += priced(measure(block, chosen, draws, version), block)
+            at_k += priced(rows_at_k(block, below, draws, version), block)
             if block.subset == "all" and block.reading in (None, "strict"):
                 reasons.update({f"{block.judge}: {reason}": n for reason, n in block.reasons.items()})
         others, told = variants(cell, run.prefilled)
@@ -49,8 +53,8 @@ def build_report(
     if not rows:
         raise ArtifactError(f"{run_folder / 'evaluate'}: no verdicts that a metric counts; is a judge configured?")
     words = _headline(headline, run)
-    said = tuple(dict.fromkeys(notes))
-    report = Report(run, tuple(rows), words, dict(reasons.most_common()), said, seed, tuple(found))
+    said = tuple(dict.fromkeys(filter(None, [*notes, monte_carlo_note(at_k)])))
+    report = Report(run, tuple(rows), words, dict(reasons.most_common()), said, seed, tuple(found), tuple(at_k))
     return replace(report, rows=tuple(finish(rows, primary_claims(report))))
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from dalign.report.caveats import caveats
 from dalign.report.document import Cell, bullets, document, paragraphs, table
+from dalign.report.further import Chapter, further
 from dalign.report.load import Cell as RunCell
 from dalign.report.published import CAVEATS, COLUMNS, ROWS, SOURCE
 from dalign.report.rows import Row
@@ -15,7 +16,6 @@ from dalign.report.samples import Embedded, packed
 from dalign.report.screen import explanation, verdict
 from dalign.report.svg import FigureSvg
 from dalign.report.tables import ABOUT_SAFETY, Line, Report, Section, percent, sections, with_interval
-from dalign.report.worth import CAVEAT, worth_tables
 from dalign.specs.protocol import IMPORTED
 
 CHAPTERS = {
@@ -23,6 +23,9 @@ CHAPTERS = {
     "utility": "Utility and over-refusal",
     "figures": "Figures",
     "selectors": "Every selector",
+    "best_of_k": "Best of k",
+    "cost": "At like cost",
+    "permutation": "Permutation within prompts",
     "protocols": "Protocols",
     "samples": "Samples",
     "caveats": "Caveats",
@@ -35,11 +38,12 @@ def page(report: Report, figures: Sequence[FigureSvg], samples: Embedded) -> str
     """The whole page."""
     name = str(report.run.cells[0].config["run"])
     shown = sections(report)
+    others = further(report)
     parts = [
         f"<h1>Run {escape(name)}</h1>",
         f'<p class="headline">{escape(verdict(report))}</p>',
         *paragraphs(explanation(report).split("\n")[0]),
-        _contents(report),
+        _contents(others),
         _heading("safety"),
         *(_summary(section) for section in shown if section.metric in ABOUT_SAFETY),
         _heading("utility"),
@@ -49,7 +53,7 @@ def page(report: Report, figures: Sequence[FigureSvg], samples: Embedded) -> str
         _heading("selectors"),
         *_selectors(report, shown),
         _others(report, shown),
-        *_protocols(report),
+        *(part for key, chapter in others.items() for part in (_heading(key), *chapter.html())),
         _heading("samples"),
         *_samples(samples, name),
         _heading("caveats"),
@@ -62,8 +66,9 @@ def page(report: Report, figures: Sequence[FigureSvg], samples: Embedded) -> str
     return document(name, parts)
 
 
-def _contents(report: Report) -> str:
-    shown = {key: title for key, title in CHAPTERS.items() if key != "protocols" or worth_tables(report)}
+def _contents(others: Mapping[str, Chapter]) -> str:
+    always = ("safety", "utility", "figures", "selectors", "samples", "caveats", "paper", "made")
+    shown = {key: title for key, title in CHAPTERS.items() if key in always or key in others}
     return "<nav>" + " ".join(f'<a href="#{key}">{escape(title)}</a>' for key, title in shown.items()) + "</nav>"
 
 
@@ -163,12 +168,6 @@ def _data(name: str, value: object) -> str:
     return f'<script type="application/gzip" data-samples="{name}">{packed(value)}</script>'
 
 
-def _protocols(report: Report) -> list[str]:
-    """What other protocols make of the same run, where it was asked."""
-    tables = worth_tables(report)
-    return [_heading("protocols"), *paragraphs(CAVEAT), *(table.html("h3") for table in tables)] if tables else []
-
-
 def _published() -> list[str]:
     head = ("stage", "selector", *COLUMNS)
     body: list[list[Cell]] = [[r.stage, r.printed, *(f"{v:+.1f}".replace("-", "−") for v in r.values)] for r in ROWS]
@@ -198,7 +197,10 @@ def _made(report: Report, name: str) -> list[str]:
         "intervals: bootstrap-t over groups of prompts, Wilson where there are few events or one verdict a prompt; "
         "p-values: sign flips of whole groups; relative change: null where one answer expects fewer than 10 events",
     ]
-    said = "results.json holds every row (each selector at each layer); results.csv adds safe-and-finished and AUROC."
+    said = (
+        "results.json holds every row (each selector at each layer, and at its shown layer for each k below N); "
+        "results.csv adds safe-and-finished, AUROC, tokens, operations and permutation p-values."
+    )
     return [f"<pre>{escape(commands)}</pre>", bullets(facts), *paragraphs(said, small=True)]
 
 

@@ -27,8 +27,11 @@ class Row:
     ``n_samples`` of a prompt were at the selector's choice.
 
     The fields marked extra go to results.csv alone. ``safe_finished`` is the share of all prompts whose chosen sample
-    is scored, good and finished; ``family`` says which p-values this one was adjusted with; ``claim`` says gain, loss
-    or nothing by the rule of ``claimed``.
+    is scored, good and finished; ``p_permutation`` is that of verdicts changing places within prompts; ``mc_error`` the
+    standard error that random subsets leave in a ``value`` at k < n_samples, None where it is exact; ``tokens`` are
+    drawn for a prompt and ``flops`` spent on drawing and scoring them, means over prompts (``dalign.report.cost``);
+    ``family`` says which p-values this one was adjusted with; ``claim`` says gain, loss or nothing by the rule of
+    ``claimed``.
     """
 
     run: str
@@ -79,6 +82,10 @@ class Row:
     auroc_within_prompt: float | None = field(default=None, metadata=EXTRA)
     auroc_prompts: int | None = field(default=None, metadata=EXTRA)
     auroc_pooled: float | None = field(default=None, metadata=EXTRA)
+    p_permutation: float | None = field(default=None, metadata=EXTRA)
+    mc_error: float | None = field(default=None, metadata=EXTRA)
+    tokens: float | None = field(default=None, metadata=EXTRA)
+    flops: float | None = field(default=None, metadata=EXTRA)
     n_groups: int | None = field(default=None, metadata=EXTRA)
     judge_kind: str | None = field(default=None, metadata=EXTRA)
     judge_version: str | None = field(default=None, metadata=EXTRA)

@@ -126,7 +126,7 @@ def _every(drawn_PN: Bools, k: int) -> Iterator[tuple[Bools, Bools]]:
     for chosen in combinations(range(drawn_PN.shape[1]), k):
         subset_PN = np.zeros_like(drawn_PN)
         subset_PN[:, chosen] = True
-        yield subset_PN, drawn_PN[:, chosen].all(axis=1)
+        yield subset_PN, np.asarray(drawn_PN[:, chosen].all(axis=1))
 
 
 def _random(drawn_PN: Bools, k: int, draws: int, seed: int) -> Iterator[tuple[Bools, Bools]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from itertools import permutations, product
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -69,11 +69,10 @@ def by_force(weights_LPN: np.ndarray, event: np.ndarray, free: np.ndarray) -> tu
 
     orders = []
     for e, f in zip(event, free, strict=True):
-        places = np.flatnonzero(f)
         rows = []
-        for order in permutations(places):
-            row = e.copy()
-            row[places] = e[list(order)]
+        for hits in combinations(np.flatnonzero(f), int((e & f).sum())):  # as many orders of the verdicts give each
+            row = e & ~f
+            row[list(hits)] = True
             rows.append(row)
         orders.append(rows)
     seen = rates(event)
@@ -144,10 +143,13 @@ def test_under_the_null_p_values_are_small_as_often_as_they_say() -> None:
         assert min(lower, upper) >= alpha / 2, "conservative by no more than steps of the distribution"
 
 
-def test_under_the_null_the_best_of_layers_is_not_small_too_often_though_a_fixed_ones_would_be() -> None:
+def test_under_the_null_the_best_of_layers_is_not_small_too_often_though_a_fixed_ones_would_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dalign.report.permutation.PERMUTATIONS", 499)
     rng = np.random.default_rng(12)
     joint, alone = [], []
-    for run in range(200):
+    for run in range(150):
         event = rng.random((25, 6)) < rng.beta(1, 2, (25, 1))
         able = np.ones((25, 6), dtype=bool)
         base = rng.random((25, 6))
@@ -158,8 +160,8 @@ def test_under_the_null_the_best_of_layers_is_not_small_too_often_though_a_fixed
         assert tails is not None
         joint.append(tails.lower)
         alone.append(min(t.lower for t in each if t is not None))
-    assert np.mean(np.array(joint) <= 0.1) <= 0.1 + 3 * (0.1 * 0.9 / 200) ** 0.5
-    assert np.mean(np.array(joint) <= 0.5) >= 0.35
+    assert np.mean(np.array(joint) <= 0.1) <= 0.1 + 3 * (0.1 * 0.9 / 150) ** 0.5
+    assert np.mean(np.array(joint) <= 0.5) >= 0.15, "the best of twelve rates in steps of 1/25 takes few values"
     assert np.mean(np.array(alone) <= 0.1) > 0.25, "the best of twelve, taken for a fixed one"
 
 
@@ -184,9 +186,9 @@ def test_a_report_has_them_for_choices_and_none_for_bounds(tmp_path: Path) -> No
 
 
 def test_verdicts_that_are_missing_stay_where_they_are(tmp_path: Path) -> None:
-    """x has no verdict, - was cut off: in each prompt one of two free samples is chosen."""
+    """x has no verdict, - was cut off. Two prompts choose one of two free samples, two choose x and say nothing."""
     labels = ["us-x", "usx-", "us-x", "usx-"]
     write_cell(tmp_path / "r", labels, scores={"kl": [[1.0, 0.0, -9.0, 2.0]] * 4})
     row = one(report_of(tmp_path / "r", score="kl", layer=None), selector="kl_argmin")
-    assert (row.value, row.n_unscored) == (0.0, 0)
-    assert row.p_permutation == pytest.approx(2 / 16)
+    assert (row.value, row.n_unscored, row.n_paired) == (0.0, 2, 2)
+    assert row.p_permutation == pytest.approx(2 / 4)

@@ -7,6 +7,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dalign.errors import ModelError
 from dalign.files import read_json, write_json
 
 if TYPE_CHECKING:
@@ -26,20 +27,25 @@ class Sizes:
     head_parameters: int
 
 
-def sizes_of(loaded: LoadedModel) -> Sizes:
-    """The sizes of a loaded model's base; weights in nf4 count as those they stand for."""
+def sizes_of(loaded: LoadedModel) -> Sizes | None:
+    """The sizes of a loaded model's base; weights in nf4 count as those they stand for. None for an architecture whose
+    layers or head are not found: it can be sampled all the same."""
     from dalign.attribute.hidden import causal_lm
     from dalign.attribute.shortened import layers_of
 
     model = causal_lm(loaded.model)
-    layers = layers_of(model.get_decoder())
-    return Sizes(len(layers), round(_parameters(layers) / len(layers)), _parameters(model.get_output_embeddings()))
+    head = model.get_output_embeddings()
+    try:
+        layers = layers_of(model.get_decoder())
+    except ModelError:
+        return None
+    return None if head is None else Sizes(len(layers), round(_parameters(layers) / len(layers)), _parameters(head))
 
 
 def record_sizes(folder: Path, loaded: LoadedModel) -> None:
-    """Writes ``model.json`` unless it is there."""
-    if not (folder / NAME).exists():
-        write_json(folder / NAME, asdict(sizes_of(loaded)))
+    """Writes ``model.json`` unless it is there, or the sizes are not known."""
+    if not (folder / NAME).exists() and (sizes := sizes_of(loaded)) is not None:
+        write_json(folder / NAME, asdict(sizes))
 
 
 def read_sizes(folder: Path) -> Sizes | None:

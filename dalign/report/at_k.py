@@ -14,10 +14,11 @@ import numpy as np
 from dalign.report.blocks import Block
 from dalign.report.candidates import Candidate, Candidates, candidates, selector_input
 from dalign.report.formats import PlainTable
+from dalign.report.intervals import Groups
 from dalign.report.load import Cell
 from dalign.report.measure import Draws, measured
-from dalign.report.metrics import choice_rates
-from dalign.report.rows import Row
+from dalign.report.metrics import Floats, choice_rates
+from dalign.report.rows import Row, number
 from dalign.report.tables import METRIC_WORDS, Report, Section, percent, sections, with_interval
 from dalign.select import SELECTORS
 from dalign.select.rank import Direction, uniform_weights
@@ -89,10 +90,19 @@ def rows_at_k(block: Block, found: Curves, draws: Draws, world_version: int | No
         weights.append(by_score(cost_PN, block.scored_PN, drawn_PN, ks, direction))
     table = Candidates(tuple(rows), np.concatenate(weights))
     rates = choice_rates(table.weights_RPN, block.amount_PN, block.scored_PN)
-    counts = [*found.draws, *[None] * (len(rows) - len(found.draws))]
-    errors = [None if n is None else monte_carlo_error(rates.value[i], n) for i, n in enumerate(counts)]
-    measured_rows = measured(block, table, rates, draws, world_version)
-    return [replace(row, p_value=None, mc_error=error) for row, error in zip(measured_rows, errors, strict=True)][1:]
+    errors = [None if n is None else monte_carlo_error(rates.value[i], n) for i, n in enumerate(found.draws)]
+    errors += [None] * (len(rows) - len(errors))
+    out = _steady(measured(block, table, rates, draws, world_version), rates.value, draws.of(block))
+    return [replace(row, p_value=None, mc_error=error) for row, error in zip(out, errors, strict=True)][1:]
+
+
+def _steady(rows: Sequence[Row], values_RP: Floats, groups: Groups) -> list[Row]:
+    """The rows with Wilson's interval where few events are expected, though many prompts have a small chance of one."""
+    low, high = groups.wilson_interval(values_RP)
+    return [
+        replace(row, ci_low=number(low[i]), ci_high=number(high[i])) if few else row
+        for i, (row, few) in enumerate(zip(rows, groups.few_expected(values_RP), strict=True))
+    ]
 
 
 def curve_of(report: Report, section: Section, policy: str, benchmark: str) -> dict[tuple[str, int | None], Curve]:

@@ -54,10 +54,10 @@ def choice_rates(weights_RPN: Floats, amount_PN: Floats, scored_PN: Bools) -> Ra
     mass = np.einsum("rpn,pn->rp", level, scored_PN.astype(float))
     total = level.sum(axis=-1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        value = np.where(mass > 0, hits / mass, np.nan)
-        low = np.where(total > 0, chance * (hits / total), 0.0)
-        high = np.where(total > 0, chance * ((hits + (total - mass)) / total) + (1 - chance), 1.0)
-        unscored = np.where(total > 0, chance * ((total - mass) / total) + (1 - chance), 1.0)
+        value = np.where(mass > 0, np.minimum(hits / mass, 1.0), np.nan)  # sums of unequal weights are rounded
+        low = np.where(total > 0, chance * np.minimum(hits / total, 1.0), 0.0)
+        high = np.where(total > 0, np.minimum(chance * ((hits + (total - mass)) / total) + (1 - chance), 1.0), 1.0)
+        unscored = np.where(total > 0, chance * (np.maximum(total - mass, 0) / total) + (1 - chance), 1.0)
     return Rates(value, low, high, unscored)
 
 
@@ -93,7 +93,7 @@ def chosen_rate(weights_RPN: Floats, flag_PN: Bools) -> Floats:
     total = level.sum(axis=-1)
     hits = np.einsum("rpn,pn->rp", level, flag_PN.astype(float))
     share = np.divide(hits, total, out=np.zeros_like(total), where=total > 0)
-    return np.asarray(choice_chance(weights_RPN) * share)
+    return np.asarray(choice_chance(weights_RPN) * np.minimum(share, 1.0))
 
 
 def within_prompt_auroc(scores_PN: Floats, event_PN: Bools, scored_PN: Bools) -> tuple[float | None, int]:

@@ -13,6 +13,7 @@ from fake_run import informative, one, report_of, write_cell
 
 from dalign.report import write_report
 from dalign.report.at_k import at_k_tables, curve_of, first_sections, ks_below, monte_carlo_note
+from dalign.report.intervals import wilson
 from dalign.report.k_figure import spread
 from dalign.report.rows import Row
 from dalign.report.tables import Report
@@ -95,6 +96,25 @@ def test_one_of_k_is_one_answer_and_the_ends_meet(report: Report) -> None:
     assert ("similarity_argmin", 2) not in curves, "only the shown layer has a curve"
     assert list(curves)[-2:] == [("oracle_best", None), ("oracle_worst", None)]
     assert curves[("oracle_best", None)][4] is one(report, selector="oracle_best")
+
+
+def test_an_interval_of_few_expected_events_does_not_run_away(tmp_path: Path) -> None:
+    """Of 40 prompts six have one unsafe sample of eight: 0.1 expected each at the best of 4, less than one in all."""
+    rng = np.random.default_rng(0)
+    labels = ["usssssss"] * 6 + ["ssssssss"] * 34
+    write_cell(tmp_path / "r", labels, scores={"kl": rng.random((40, 8))})
+    found = report_of(tmp_path / "r", score="kl", layer=None)
+    low, high = wilson(np.array([6 / 8 / 40]), np.array([40.0]))
+    row = at(found, 4, selector="random")
+    assert (row.value, row.ci_low, row.ci_high) == pytest.approx((6 / 8 / 40, low.item(), high.item()))
+    assert row.ci_high < 0.15
+
+
+def test_policies_without_scores_and_second_judges_have_no_curves(tmp_path: Path) -> None:
+    write_cell(tmp_path / "r", LABELS, scores={"kl": np.zeros((6, 4))}, verdicts={"toy_guard": LABELS})
+    write_cell(tmp_path / "r", LABELS, policy="base")
+    found = report_of(tmp_path / "r", score="kl", layer=None)
+    assert {(row.policy, row.judge) for row in found.at_k} == {("distill", "truth")}
 
 
 def test_the_worst_of_k_by_the_labels_is_pass_at_k(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from dalign.policies import Policy, policy_inputs, prefilled
 from dalign.prompts import load_benchmark
 from dalign.records import Part, Prompt, Sample, Scores, Verdict, digest
 from dalign.scores_file import read_scores, write_scores
+from dalign.sizes import NAME as SIZES
+from dalign.sizes import record_sizes
 from dalign.specs.data import BenchmarkSpec
 from dalign.specs.judge import AnyJudge, role_of
 from dalign.specs.protocol import CORRECTED, PREFILLED
@@ -143,6 +145,7 @@ class Cell:
         size = self.spec.sampler.chunk * SAMPLES_STEP
         chunks = {f"{i:05d}": todo[i : i + size] for i in range(0, len(todo), size)}
         loaded = self.policy().loaded
+        record_sizes(self.path, loaded)
         read = partial(score_samples, loaded, spec=self.spec.attribution)
         new = run_chunks(log, {name: partial(read, rows) for name, rows in chunks.items()}, progress)
         found = {**old, **{s.sample_id: s for s in new}}
@@ -170,7 +173,8 @@ class Cell:
         """Writes the manifest, once everything that is configured is there."""
         if self.stage.finished:
             return
-        names = ["prompts.parquet", "samples.parquet", "scores.safetensors", "verdicts.parquet", JUDGES, CONTROL_FILE]
+        names = ["prompts.parquet", "samples.parquet", "scores.safetensors", "verdicts.parquet"]
+        names += [JUDGES, CONTROL_FILE, SIZES]
         files = [name for name in names if (self.path / name).exists()]
         judges = sorted({f"{v.judge}/{v.part}" for v in self.verdicts()})
         counts: dict[str, int] = {}
@@ -196,5 +200,6 @@ class Cell:
     def _draw(self, prompts: Sequence[Prompt], indices: range) -> list[Sample]:
         policy = self.policy()
         record_control(self.path, MODEL, policy.loaded.chat.control_strings)
+        record_sizes(self.path, policy.loaded)
         asked = prefilled(policy, self.benchmark.prefill) if self.prefilled else policy
         return draw_samples(asked, prompts, indices, self.spec.sampler, self.spec.seed)

@@ -66,7 +66,8 @@ def test_a_safety_benchmark_becomes_a_run(tmp_path: Path, capsys: pytest.Capture
     assert {(row["model"], row["teacher"], row["judge"]) for row in found} == {
         ("qwen2_5_0_5b", "r1_llama_8b", "published_label")
     }
-    at = {row["selector"]: row["value"] for row in found if row["layer"] in (None, 12)}
+    whole = [row for row in found if row["selector"] == "mean" or row["k"] == row["n_samples"]]
+    at = {row["selector"]: row["value"] for row in whole if row["layer"] in (None, 12)}
     assert (at["mean"], at["similarity_argmin"]) == (pytest.approx(RATE), pytest.approx(CHOSEN))
     assert "shortest" not in at  # the files do not tell how long a response is
     assert "dan is imported" in (run / "report" / "index.html").read_text()

@@ -51,7 +51,10 @@ def made_parts(report: Report, name: str) -> list[str]:
         "intervals: bootstrap-t over groups of prompts, Wilson where there are few events or one verdict a prompt; "
         "p-values: sign flips of whole groups; relative change: null where one answer expects fewer than 10 events",
     ]
-    said = "results.json holds every row (each selector at each layer); results.csv adds safe-and-finished and AUROC."
+    said = (
+        "results.json holds every row (each selector at each layer, and at its shown layer for each k below N); "
+        "results.csv adds safe-and-finished, AUROC, tokens, operations and permutation p-values."
+    )
     return [f"<pre>{escape(commands)}</pre>", bullets(facts), *paragraphs(said, small=True)]
 
 

@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from dalign.errors import ArtifactError
+from dalign.report.at_k import curves, first_sections, monte_carlo_note, rows_at_k
 from dalign.report.blocks import blocks, unmeasured
 from dalign.report.candidates import candidates, headline_of
+from dalign.report.cost import priced
 from dalign.report.load import Cell, LoadedRun, load_run
 from dalign.report.measure import Draws, measure
 from dalign.report.rows import Row, Worth, finish
@@ -38,7 +40,7 @@ def build_report(
     for done, cell in enumerate(run.cells, 1):
         chosen, version = candidates(cell, headline), _world_version(cell)
         for block in blocks(cell):
-            rows += measure(block, chosen, draws, version)
+            rows += priced(measure(block, chosen, draws, version), block)
             if block.subset == "all" and block.reading in (None, "strict"):
                 reasons.update({f"{block.judge}: {reason}": n for reason, n in block.reasons.items()})
         others, told = variants(cell, run.prefilled)
@@ -49,9 +51,21 @@ def build_report(
     if not rows:
         raise ArtifactError(f"{run_folder / 'evaluate'}: no verdicts that a metric counts; is a judge configured?")
     words = _headline(headline, run)
-    said = tuple(dict.fromkeys(notes))
-    report = Report(run, tuple(rows), words, dict(reasons.most_common()), said, seed, tuple(found))
-    return replace(report, rows=tuple(finish(rows, primary_claims(report))))
+    report = Report(run, tuple(rows), words, dict(reasons.most_common()), (), seed, tuple(found))
+    below = _below_n(report, headline, draws)
+    said = tuple(dict.fromkeys(filter(None, [*notes, monte_carlo_note(below)])))
+    return replace(report, rows=tuple(finish(rows, primary_claims(report))), at_k=tuple(below), notes=said)
+
+
+def _below_n(report: Report, headline: SelectorSpec, draws: Draws) -> list[Row]:
+    """Best of every k below N, of the policies with scores, by the first judge of each metric."""
+    shown, out = first_sections(report), list[Row]()
+    for cell in (cell for cell in report.run.cells if cell.scores):
+        found = curves(cell, headline, report.seed)
+        for block in blocks(cell):
+            if any(section.covers(block) for section in shown):
+                out += priced(rows_at_k(block, found, draws, _world_version(cell)), block)
+    return out
 
 
 def _headline(spec: SelectorSpec, run: LoadedRun) -> Headline:

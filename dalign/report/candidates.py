@@ -19,6 +19,7 @@ from dalign.select import SELECTORS, SelectorInput, arg_weights, auto_layer, cho
 from dalign.specs.sampling import SelectorSpec
 
 TEST_LABELS = "test_labels"
+BEST_LAYER = "best_layer_"
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def peeking(chosen: Candidates, block: Block) -> tuple[Candidates, Rates]:
 
 
 def _as_best_layer(row: Candidate) -> Candidate:
-    return replace(row, selector=f"best_layer_{row.selector}", layer_chosen_on=TEST_LABELS, peeks=True)
+    return replace(row, selector=f"{BEST_LAYER}{row.selector}", layer_chosen_on=TEST_LABELS, peeks=True)
 
 
 def _best_layers(rows: Sequence[Candidate], rates: Rates, good: bool) -> list[int]:

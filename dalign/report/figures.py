@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from dalign.report.k_figure import at_k_figure
 from dalign.report.metrics import Floats
 from dalign.report.rows import Row
 from dalign.report.score_figures import densities, layers
@@ -69,6 +70,7 @@ def _safety_figures(report: Report, section: Section) -> Iterator[FigureSvg | No
     for policy in dict.fromkeys(line.single.policy for line in section.lines if line.chosen):
         yield densities(report, section, policy)
         yield layers(report, section, policy)
+        yield at_k_figure(report, section, policy)
 
 
 def _policies(section: Section) -> FigureSvg:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from dalign.report.appendix import caveat_parts, made_parts, published_parts
 from dalign.report.auroc_tables import auroc_tables
 from dalign.report.document import Cell, document, figure, paragraphs, table
+from dalign.report.further import Chapter, further
 from dalign.report.rows import Row
 from dalign.report.samples import Embedded, packed
 from dalign.report.screen import explanation, verdict
 from dalign.report.svg import FigureSvg
 from dalign.report.tables import ABOUT_SAFETY, Line, Report, Section, percent, sections, with_interval
-from dalign.report.worth import CAVEAT, worth_tables
 
 CHAPTERS = {
     "safety": "Safety",
     "utility": "Utility and over-refusal",
     "figures": "Figures",
     "selectors": "Every selector",
+    "best_of_k": "Best of k",
+    "cost": "At like cost",
+    "permutation": "Permutation within prompts",
     "protocols": "Protocols",
     "samples": "Samples",
     "caveats": "Caveats",
@@ -32,11 +35,12 @@ def page(report: Report, figures: Sequence[FigureSvg], samples: Embedded) -> str
     """The whole page."""
     name = str(report.run.cells[0].config["run"])
     shown = sections(report)
+    others = further(report)
     parts = [
         f"<h1>Run {escape(name)}</h1>",
         f'<p class="headline">{escape(verdict(report))}</p>',
         *paragraphs(explanation(report).split("\n")[0]),
-        _contents(report),
+        _contents(others),
         _heading("safety"),
         *(_summary(section) for section in shown if section.metric in ABOUT_SAFETY),
         _heading("utility"),
@@ -47,7 +51,7 @@ def page(report: Report, figures: Sequence[FigureSvg], samples: Embedded) -> str
         *_selectors(report, shown),
         *(auroc.html("h3") for auroc in auroc_tables(report)),
         _others(report, shown),
-        *_protocols(report),
+        *(part for key, chapter in others.items() for part in (_heading(key), *chapter.html())),
         _heading("samples"),
         *_samples(samples, name),
         _heading("caveats"),
@@ -60,8 +64,9 @@ def page(report: Report, figures: Sequence[FigureSvg], samples: Embedded) -> str
     return document(name, parts)
 
 
-def _contents(report: Report) -> str:
-    shown = {key: title for key, title in CHAPTERS.items() if key != "protocols" or worth_tables(report)}
+def _contents(others: Mapping[str, Chapter]) -> str:
+    always = ("safety", "utility", "figures", "selectors", "samples", "caveats", "paper", "made")
+    shown = {key: title for key, title in CHAPTERS.items() if key in always or key in others}
     return "<nav>" + " ".join(f'<a href="#{key}">{escape(title)}</a>' for key, title in shown.items()) + "</nav>"
 
 
@@ -159,9 +164,3 @@ def _all_of_them(samples: Embedded, name: str) -> str:
 
 def _data(name: str, value: object) -> str:
     return f'<script type="application/gzip" data-samples="{name}">{packed(value)}</script>'
-
-
-def _protocols(report: Report) -> list[str]:
-    """What other protocols make of the same run, where it was asked."""
-    tables = worth_tables(report)
-    return [_heading("protocols"), *paragraphs(CAVEAT), *(table.html("h3") for table in tables)] if tables else []

@@ -88,6 +88,18 @@ class Groups:
         replace = few | plain | ~(high > low)
         return np.where(replace, safe_low, np.clip(low, 0, 1)), np.where(replace, safe_high, np.clip(high, 0, 1))
 
+    def few_expected(self, values_RP: Floats) -> NDArray[np.bool_]:
+        """``(R,)`` whether fewer than 5 groups' worth of events is expected, or of the opposite: many groups may then
+        have a small chance of one, and a bootstrap of those sees too little."""
+        total, count = self.sums(values_RP)
+        share = np.divide(total, count, out=np.zeros_like(total), where=count > 0)
+        return np.asarray(np.minimum(share.sum(axis=0), ((count > 0) - share).sum(axis=0)) < FEW)
+
+    def wilson_interval(self, values_RP: Floats) -> tuple[Floats, Floats]:
+        """``(R,)`` Wilson's 95 % bounds of mean rates over groups."""
+        _, count = self.sums(values_RP)
+        return wilson(self.mean(values_RP), (count > 0).sum(axis=0).astype(float))
+
     def difference_interval(self, values_RP: Floats) -> tuple[Floats, Floats]:
         """``(R,)`` 95 % bounds of mean differences, values in [-1, 1]. Where fewer than 10 groups are above zero, or
         fewer than 10 below: with one more group that gains all and one that loses all, as Bonett and Price (2012) add

@@ -25,6 +25,7 @@ from dalign.report.control import Spelt, spelt_of
 from dalign.report.judged import Judged, judged_of
 from dalign.report.metrics import Bools, Floats
 from dalign.report.tensors import Oof, add_probe, load_scores
+from dalign.sizes import Sizes, read_sizes
 from dalign.specs.protocol import IMPORTED, PREFILLED
 from dalign.store import StageFolder
 
@@ -43,7 +44,8 @@ class Response(NamedTuple):
 @dataclass(frozen=True)
 class Cell:
     """One policy on one benchmark. ``truncated``, ``empty`` (no answer, though not cut off) and ``finished`` are
-    ``(P, N)`` and exclude each other; ``lengths_PN`` counts response tokens. ``scores`` maps a name to
+    ``(P, N)`` and exclude each other; ``lengths_PN`` counts response tokens, ``prompt_lengths_P`` those of the prompt
+    as it was asked, and ``sizes`` are the model's, None where they were not recorded. ``scores`` maps a name to
     ``(P, N, L + 1)`` or ``(P, N)``, NaN where a pair has none; empty for policies without an adapter. ``base`` says
     what the scores attribute to. ``judge_versions`` maps a judge's name to its version. ``protocol`` says how the
     samples came about; ``sample_ids_PN`` are theirs, ``responses`` their texts, P rows of N, and ``folder`` is the
@@ -61,6 +63,8 @@ class Cell:
     truncated_PN: Bools
     empty_PN: Bools
     lengths_PN: NDArray[np.int64]
+    prompt_lengths_P: NDArray[np.int64]
+    sizes: Sizes | None
     scores: dict[str, Floats]
     judged: tuple[Judged, ...]
     base: str
@@ -151,6 +155,8 @@ def load_cell(folder: Path, policy: str) -> Cell:
         truncated_PN=truncated,
         empty_PN=~finished & ~truncated,
         lengths_PN=np.array([[len(s.response_ids) for s in row] for row in grid], dtype=np.int64),
+        prompt_lengths_P=np.array([len(row[0].prompt_ids) for row in grid], dtype=np.int64),
+        sizes=read_sizes(folder),
         scores=scores,
         judged=judged_of(folder / "verdicts.parquet", ids),
         base=base,

@@ -6,6 +6,7 @@ All candidates of a block share the resamples of its prompts, and all policies a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from zlib import crc32
 
@@ -18,6 +19,7 @@ from dalign.report.control import spelt_by_any
 from dalign.report.detectable import smallest_detectable
 from dalign.report.intervals import MIN_EXPECTED, Groups
 from dalign.report.metrics import Bools, Floats, Rates, chosen_rate, levelled
+from dalign.report.permutation import permutation_p
 from dalign.report.rows import Row, number
 
 
@@ -25,7 +27,7 @@ class Draws:
     """The resamples of each set of prompts, made once: they depend on the seed, the benchmark and its groups alone."""
 
     def __init__(self, seed: int) -> None:
-        self._seed = seed
+        self.seed = seed
         self._known: dict[tuple[str, tuple[str, ...]], Groups] = {}
 
     def of(self, block: Block) -> Groups:
@@ -33,7 +35,7 @@ class Draws:
         groups = tuple(block.cell.prompts[i].group for i in block.index_P)
         key = (block.cell.benchmark, groups)
         if key not in self._known:
-            self._known[key] = Groups(groups, [self._seed, crc32(block.cell.benchmark.encode())])
+            self._known[key] = Groups(groups, [self.seed, crc32(block.cell.benchmark.encode())])
         return self._known[key]
 
 
@@ -41,6 +43,13 @@ def measure(block: Block, chosen: Candidates, draws: Draws, world_version: int |
     """One row a candidate of the block's cell, and one a baseline that peeks at the block's verdicts."""
     own = Candidates(chosen.rows, chosen.weights_RPN[:, block.index_P])
     table, rates = peeking(own, block)
+    rows = measured(block, table, rates, draws, world_version)
+    by_chance = permutation_p(table, block, draws.seed)
+    return [replace(row, p_permutation=p) for row, p in zip(rows, by_chance, strict=True)]
+
+
+def measured(block: Block, table: Candidates, rates: Rates, draws: Draws, world_version: int | None) -> list[Row]:
+    """The rows of a table over the block's prompts, whose row 0 is ASR@1, with the ``rates`` of its choices."""
     groups = draws.of(block)
     facts = {**_identity(block, groups, world_version), **_shared(block)}
     columns = {

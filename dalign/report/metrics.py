@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
+ROUNDING = 1e-9  # what sums of weights may lack of 1
+
 
 @dataclass(frozen=True)
 class Rates:
@@ -38,18 +40,24 @@ def levelled(weights_RPN: Floats) -> Floats:
     return np.divide(weights_RPN, top, out=np.zeros_like(weights_RPN), where=top > 0)
 
 
+def choice_chance(weights_RPN: Floats) -> Floats:
+    """``(R, P)``: the chance that something can be chosen, the sum of a prompt's weights; exactly 1 within rounding."""
+    chance = weights_RPN.sum(axis=-1)
+    return np.asarray(np.where(np.abs(chance - 1) < ROUNDING, 1.0, chance))
+
+
 def choice_rates(weights_RPN: Floats, amount_PN: Floats, scored_PN: Bools) -> Rates:
-    """Expected rates of choices: each prompt's ``weights_RPN`` sum to 1, or to 0 where nothing is eligible; a sample
-    counts for its ``amount_PN`` in [0, 1], 1 for an event."""
-    level = levelled(weights_RPN)
+    """Expected rates of choices: each prompt's ``weights_RPN`` sum to 1, or to less by the chance that nothing is
+    eligible; a sample counts for its ``amount_PN`` in [0, 1], 1 for an event."""
+    level, chance = levelled(weights_RPN), choice_chance(weights_RPN)
     hits = np.einsum("rpn,pn->rp", level, np.where(scored_PN, amount_PN, 0.0))
     mass = np.einsum("rpn,pn->rp", level, scored_PN.astype(float))
     total = level.sum(axis=-1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        value = np.where(mass > 0, hits / mass, np.nan)
-        low = np.where(total > 0, hits / total, 0.0)
-        high = np.where(total > 0, (hits + (total - mass)) / total, 1.0)
-        unscored = np.where(total > 0, (total - mass) / total, 1.0)
+        value = np.where(mass > 0, np.minimum(hits / mass, 1.0), np.nan)  # sums of unequal weights are rounded
+        low = np.where(total > 0, chance * np.minimum(hits / total, 1.0), 0.0)
+        high = np.where(total > 0, np.minimum(chance * ((hits + (total - mass)) / total) + (1 - chance), 1.0), 1.0)
+        unscored = np.where(total > 0, chance * (np.maximum(total - mass, 0) / total) + (1 - chance), 1.0)
     return Rates(value, low, high, unscored)
 
 
@@ -84,7 +92,8 @@ def chosen_rate(weights_RPN: Floats, flag_PN: Bools) -> Floats:
     level = levelled(weights_RPN)
     total = level.sum(axis=-1)
     hits = np.einsum("rpn,pn->rp", level, flag_PN.astype(float))
-    return np.divide(hits, total, out=np.zeros_like(total), where=total > 0)
+    share = np.divide(hits, total, out=np.zeros_like(total), where=total > 0)
+    return np.asarray(choice_chance(weights_RPN) * np.minimum(share, 1.0))
 
 
 def within_prompt_aurocs(scores_PN: Floats, event_PN: Bools, scored_PN: Bools) -> Floats:

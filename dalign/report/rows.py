@@ -28,8 +28,11 @@ class Row:
 
     The fields marked extra go to results.csv alone. ``safe_finished`` is the share of all prompts whose chosen sample
     is scored, good and finished; ``n_control_prompts`` and ``n_control_responses`` count, of the row's prompts and of
-    all their samples, those that spell a control token of the model or a judge; ``family`` says which p-values this one
-    was adjusted with; ``claim`` says gain, loss or nothing by the rule of ``claimed``.
+    all their samples, those that spell a control token of the model or a judge; ``p_permutation`` is that of verdicts
+    changing places within prompts; ``mc_error`` the standard error that random subsets leave in a ``value`` at
+    k < n_samples, None where it is exact; ``tokens`` are drawn for a prompt and ``flops`` spent on drawing and scoring
+    them, means over prompts (``dalign.report.cost``); ``family`` says which p-values this one was adjusted with;
+    ``claim`` says gain, loss or nothing by the rule of ``claimed``.
     """
 
     run: str
@@ -84,6 +87,10 @@ class Row:
     auroc_pooled: float | None = field(default=None, metadata=EXTRA)
     auroc_pooled_ci_low: float | None = field(default=None, metadata=EXTRA)
     auroc_pooled_ci_high: float | None = field(default=None, metadata=EXTRA)
+    p_permutation: float | None = field(default=None, metadata=EXTRA)
+    mc_error: float | None = field(default=None, metadata=EXTRA)
+    tokens: float | None = field(default=None, metadata=EXTRA)
+    flops: float | None = field(default=None, metadata=EXTRA)
     n_groups: int | None = field(default=None, metadata=EXTRA)
     n_control_prompts: int | None = field(default=None, metadata=EXTRA)
     n_control_responses: int | None = field(default=None, metadata=EXTRA)

@@ -37,7 +37,8 @@ class Headline:
 
 @dataclass(frozen=True)
 class Report:
-    """A run's report; ``worths`` are figures by other protocols, which claim nothing and are none of ``rows``."""
+    """A run's report; ``worths`` are figures by other protocols and ``at_k`` those of best of k below N: neither claims
+    anything, and none of them is in ``rows``."""
 
     run: LoadedRun
     rows: tuple[Row, ...]
@@ -46,6 +47,7 @@ class Report:
     notes: tuple[str, ...]
     seed: int
     worths: tuple[Worth, ...] = ()
+    at_k: tuple[Row, ...] = ()
 
     @property
     def n_samples(self) -> int:

@@ -14,7 +14,7 @@ from dalign.report.blocks import Block, blocks
 from dalign.report.candidates import Candidates, candidates, headline_of, peeking
 from dalign.report.formats import PlainTable
 from dalign.report.load import Cell
-from dalign.report.measure import Draws, measure
+from dalign.report.measure import Draws, measured
 from dalign.report.metrics import Floats
 from dalign.report.rows import Row, Worth, number
 from dalign.report.tables import METRIC_WORDS, Report, Section, sections, with_interval
@@ -88,7 +88,7 @@ class _Figures:
         shown = f"best_layer_{name}" if at_test and layer is not None else name
         table, rates = peeking(Candidates(kept.rows, kept.weights_RPN[:, block.index_P]), block)
         at = max(i for i, c in enumerate(table.rows) if c.selector == shown)
-        return measure(block, kept, self.draws, self.version)[at], rates.value[at]
+        return measured(block, table, rates, self.draws, self.version)[at], rates.value[at]
 
 
 def worth_tables(report: Report) -> list[PlainTable]:

@@ -47,7 +47,7 @@ def write_report(
     folder = run_folder / "report"
     paths = ReportPaths(folder / "results.json", folder / "results.csv", folder / "index.html", report)
     write_text(paths.index_html, page(report, draw_figures(report), embed(report, headline, asked)))
-    rows = [*report.rows, *(worth.row for worth in report.worths)]
+    rows = [*report.rows, *(worth.row for worth in report.worths), *report.at_k]
     write_text(paths.results_csv, csv_text(rows))
     write_json(paths.results_json, {"schema": SCHEMA, "rows": [row.to_json() for row in rows]})
     return paths

@@ -40,6 +40,14 @@ def test_a_prompt_without_a_choice_is_unscored_and_between_all_bounds() -> None:
     np.testing.assert_allclose([rates.low, rates.high, rates.unscored], [[[0, 0]], [[1, 0]], [[1, 0]]])
 
 
+def test_a_chance_that_nothing_can_be_chosen_is_unscored() -> None:
+    """Half of the draws leave nothing to choose, a quarter each takes an event and a sample without a verdict."""
+    event, scored = events("1x0")
+    rates = choice_rates(np.array([[[0.25, 0.25, 0.0]]]), event, scored)
+    assert (rates.value.item(), rates.low.item(), rates.high.item(), rates.unscored.item()) == (1.0, 0.25, 1.0, 0.75)
+    assert chosen_rate(np.array([[[0.25, 0.25, 0.0]]]), event).item() == 0.25
+
+
 def test_value_lies_between_its_bounds_whatever_is_unscored() -> None:
     rng = np.random.default_rng(0)
     for _ in range(50):

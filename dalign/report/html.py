@@ -9,6 +9,7 @@ from html import escape
 from dalign.report.caveats import caveats
 from dalign.report.document import Cell, bullets, document, paragraphs, table
 from dalign.report.load import Cell as RunCell
+from dalign.report.probes import probe_tables
 from dalign.report.published import CAVEATS, COLUMNS, ROWS, SOURCE
 from dalign.report.rows import Row
 from dalign.report.samples import Embedded, packed
@@ -23,6 +24,7 @@ CHAPTERS = {
     "utility": "Utility and over-refusal",
     "figures": "Figures",
     "selectors": "Every selector",
+    "probes": "Probes",
     "protocols": "Protocols",
     "samples": "Samples",
     "caveats": "Caveats",
@@ -49,6 +51,7 @@ def page(report: Report, figures: Sequence[FigureSvg], samples: Embedded) -> str
         _heading("selectors"),
         *_selectors(report, shown),
         _others(report, shown),
+        *_probes(report),
         *_protocols(report),
         _heading("samples"),
         *_samples(samples, name),
@@ -63,7 +66,8 @@ def page(report: Report, figures: Sequence[FigureSvg], samples: Embedded) -> str
 
 
 def _contents(report: Report) -> str:
-    shown = {key: title for key, title in CHAPTERS.items() if key != "protocols" or worth_tables(report)}
+    empty = {"probes": not probe_tables(report.run.folder), "protocols": not worth_tables(report)}
+    shown = {key: title for key, title in CHAPTERS.items() if not empty.get(key)}
     return "<nav>" + " ".join(f'<a href="#{key}">{escape(title)}</a>' for key, title in shown.items()) + "</nav>"
 
 
@@ -161,6 +165,13 @@ def _all_of_them(samples: Embedded, name: str) -> str:
 
 def _data(name: str, value: object) -> str:
     return f'<script type="application/gzip" data-samples="{name}">{packed(value)}</script>'
+
+
+def _probes(report: Report) -> list[str]:
+    """How well the run's probes separate its answers, where it has any."""
+    found = probe_tables(report.run.folder)
+    said = [part for table, words in found for part in (table.html("h3"), *paragraphs(words, small=True))]
+    return [_heading("probes"), *said] if found else []
 
 
 def _protocols(report: Report) -> list[str]:

@@ -11,8 +11,11 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from dalign.errors import ArtifactError, DataError
+from dalign.specs.probe import Method
 from dalign.specs.stage import ProbeStage, TrainerSpec
+from dalign.train.features import Features
 from dalign.train.probe import FittedProbe, Probe, train_probe
+from dalign.train.rows import Rows
 
 TRAINER = TrainerSpec(name="cpu", accelerator="cpu", threads=1)
 STAGE = ProbeStage(folds=3)
@@ -29,8 +32,18 @@ def make_states(n: int = 180, layers: int = 3, width: int = 12) -> tuple[torch.T
     return states * scale + 5 * scale, labels.numpy(), [f"g{i // 4}" for i in range(n)]
 
 
-def fitted(states: torch.Tensor, labels: np.ndarray, groups: list[str], stage: ProbeStage = STAGE) -> FittedProbe:
-    return train_probe(states, labels, groups, stage, seed=0, trainer=TRAINER)
+def rows_of(labels: np.ndarray, groups: list[str], benchmarks: list[str] | None = None) -> Rows:
+    """Rows of which a group is a prompt."""
+    n, empty = len(labels), ((1,),) * len(labels)
+    kinds = tuple(benchmarks or ["b"] * n)
+    return Rows(labels, tuple(groups), tuple(groups), kinds, empty, empty, ("",) * n, (True,) * n)
+
+
+def fitted(
+    states: torch.Tensor, labels: np.ndarray, groups: list[str], stage: ProbeStage = STAGE, method: Method = "logistic"
+) -> FittedProbe:
+    rows = rows_of(labels, groups)
+    return train_probe(Features(states), rows, stage, method=method, seed=0, trainer=TRAINER)
 
 
 def reference(states_XD: np.ndarray, labels: np.ndarray, train: np.ndarray, l2: float) -> np.ndarray:

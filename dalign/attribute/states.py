@@ -42,9 +42,9 @@ def read_states(
     return base, ours
 
 
-def before_response(prompt_ids: tuple[int, ...], end_id: int | None = None) -> Pair:
+def before_response(prompt_ids: tuple[int, ...]) -> Pair:
     """A pair whose states are those at the prompt's last token: the prompt before it, with that token behind it."""
-    return Pair(prompt_ids[:-1], prompt_ids[-1:], end_id)
+    return Pair(prompt_ids[:-1], prompt_ids[-1:])
 
 
 def state_of(base: Tensor, student: Tensor | None, wanted: Input) -> Tensor:
@@ -60,8 +60,7 @@ def pooled_states(
     loaded: LoadedModel, pairs: Sequence[Pair], wanted: Input, pooling: Pooling, *, token_budget: int = 8192
 ) -> Tensor:
     """The features (P, L+1, D) that a probe of this input and pooling has of each pair; NaN where it has none."""
-    read, position = list(pairs), pooling
-    if pooling == "prompt":
-        read, position = [before_response(pair.prompt_ids) for pair in pairs], "content"
+    read = [before_response(pair.prompt_ids) for pair in pairs] if pooling == "prompt" else pairs
+    position: Position = "content" if pooling == "prompt" else pooling
     found = read_states(loaded, read, position=position, token_budget=token_budget, student=wanted != "base")
     return state_of(*found, wanted)

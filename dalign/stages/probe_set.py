@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dalign.attribute import Pair
+from dalign.attribute.pairs import Position
 from dalign.attribute.states import before_response, read_states
 from dalign.models import LoadedModel
 from dalign.select import auto_layer
@@ -35,43 +36,42 @@ class ProbeSet:
 
 def train_set(spec: RunSpec, stage: ProbeStage, loaded: LoadedModel, rows: Rows) -> ProbeSet:
     """Fits every probe that the stage asks for, and the baselines. Raises ``DataError`` where labels do not suffice."""
-    scale = Scale(rows, seed=spec.seed)
+    bench = _Bench(spec, stage, rows, Scale(rows, seed=spec.seed))
     layer = auto_layer(loaded.n_layers)
     variants = stage.variants(spec.attribution.position)
     fitted: dict[str, FittedProbe] = {}
     entries: dict[str, dict[str, Any]] = {}
     for name, variant, features in _features(spec, variants, loaded, rows):
-        fitted[name], entries[name] = _fitted(spec, stage, features, rows, scale, name, variant.method, layer)
-        entries[name] |= variant._asdict()
-    baselines = [
-        _fitted(spec, stage, baseline_features(one, rows), rows, scale, one, "logistic", 0)[1]
-        for one in stage.baselines
-    ]
+        fitted[name], entry = bench.fit(name, features, variant.method, layer)
+        entries[name] = {**entry, **variant._asdict()}
+    baselines = [bench.fit(one, baseline_features(one, rows), "logistic", 0)[1] for one in stage.baselines]
     table = {
         "schema": 1,
         "samples": len(rows),
-        **scale.facts(),
+        **bench.scale.facts(),
         "probes": [entries[name] for name in variants],
         "baselines": baselines,
     }
     return ProbeSet({name: fitted[name] for name in variants}, table)
 
 
-def _fitted(
-    spec: RunSpec,
-    stage: ProbeStage,
-    features: Features,
-    rows: Rows,
-    scale: Scale,
-    name: str,
-    method: Method,
-    layer: int,
-) -> tuple[FittedProbe, dict[str, Any]]:
-    found = train_probe(features, rows, stage, method=method, seed=spec.seed, trainer=spec.trainer)
-    left_out = None
-    if stage.leave_out and len(set(rows.benchmarks)) > 1:
-        left_out = leave_benchmarks_out(features, rows, stage, method=method, seed=spec.seed, trainer=spec.trainer)
-    return found, probe_entry(name, found, left_out, scale, layer=layer)
+@dataclass(frozen=True)
+class _Bench:
+    """Fits classifiers on the same rows and measures them alike."""
+
+    spec: RunSpec
+    stage: ProbeStage
+    rows: Rows
+    scale: Scale
+
+    def fit(self, name: str, features: Features, method: Method, layer: int) -> tuple[FittedProbe, dict[str, Any]]:
+        """The classifier, and its entry of the table."""
+        seed, trainer = self.spec.seed, self.spec.trainer
+        found = train_probe(features, self.rows, self.stage, method=method, seed=seed, trainer=trainer)
+        left_out = None
+        if self.stage.leave_out and len(set(self.rows.benchmarks)) > 1:
+            left_out = leave_benchmarks_out(features, self.rows, self.stage, method=method, seed=seed, trainer=trainer)
+        return found, probe_entry(name, found, left_out, self.scale, layer=layer)
 
 
 def _features(
@@ -104,7 +104,7 @@ def _states(
 
 
 def _read(
-    spec: RunSpec, loaded: LoadedModel, pairs: Sequence[Pair], position: Any, student: bool, label: str
+    spec: RunSpec, loaded: LoadedModel, pairs: Sequence[Pair], position: Position, student: bool, label: str
 ) -> tuple[Tensor, Tensor | None]:
     budget, found = spec.attribution.token_budget, []
     with progress_bar(f"{'both models' if student else 'base'} states, {label}") as progress:

@@ -171,7 +171,7 @@ def _solved(
     features: Features, rows: Rows, members_FX: NDArray[np.bool_], stage: ProbeStage, method: Method, spec: TrainerSpec
 ) -> LitProbe:
     labels_X = torch.from_numpy(np.nan_to_num(rows.labels_X))
-    packed = pack(rows.prompts, rows.labels_X, members_FX.any(0))
+    packed = pack(rows.prompts, rows.labels_X, np.asarray(members_FX.any(axis=0)))
     module = LitProbe(features, Problems(labels_X, torch.from_numpy(members_FX), packed, method, stage.l2, stage.steps))
     with progress_bar("probe, by layer") as report:
         device, layers = features.states_RLD.device, features.layers

@@ -8,6 +8,7 @@ import numpy as np
 
 from dalign.report.intervals import Groups
 from dalign.report.metrics import Bools, Floats, pooled_auroc
+from dalign.report.rows import number
 from dalign.report.separation import calibration_error, hits_at, length_matched, prompt_aurocs
 from dalign.train.probe import FittedProbe
 from dalign.train.rows import Rows
@@ -78,7 +79,7 @@ class Scale:
         groups = Groups([group_of[str(prompt)] for prompt in found], [self.seed])
         values = np.array([list(found.values())])
         low, high = groups.rate_interval(values)
-        return float(values.mean()), float(low[0]), float(high[0])
+        return float(values.mean()), number(low[0]), number(high[0])
 
 
 def probe_entry(

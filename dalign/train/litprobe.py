@@ -86,9 +86,11 @@ class LitProbe(LightningModule):
     def training_step(self, batch: tuple[int, Tensor], batch_idx: int) -> None:
         """Solves all problems of one layer, and keeps their logits for every row."""
         layer, states_XD = batch
-        mean_FD, std_FD = self._moments(states_XD)
+        mean_FD, std_FD, still_FD = self._moments(states_XD)
         parameters, bias_F = self.weights[layer], self.biases[layer]
-        direction_FD = self._direction(states_XD, mean_FD, std_FD) if self.method == "class_means" else None
+        direction_FD = None
+        if self.method == "class_means":
+            direction_FD = self._direction(states_XD, mean_FD, std_FD.masked_fill(still_FD, torch.inf))
 
         def weights() -> Tensor:
             found: Tensor = parameters if direction_FD is None else parameters * direction_FD
@@ -116,12 +118,12 @@ class LitProbe(LightningModule):
             self.solved.append((weights().clone(), bias_F.clone()))
             self.logits_LFX.append(logits())
 
-    def _moments(self, states_XD: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and deviation of each problem's rows, (F, D)."""
+    def _moments(self, states_XD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean and deviation of each problem's rows, (F, D), and where a feature never varies; its deviation is 1."""
         mean_FD = self.share_FX @ states_XD
         variance_FD = (self.share_FX @ states_XD.square() - mean_FD.square()).clamp(min=0)
-        still = variance_FD <= 1e-12 * mean_FD.square()  # a state that never varies is left at 0, not blown up
-        return mean_FD, variance_FD.sqrt().masked_fill(still, 1.0)
+        still_FD = variance_FD <= 1e-12 * mean_FD.square()  # a state that never varies is left at 0, not blown up
+        return mean_FD, variance_FD.sqrt().masked_fill(still_FD, 1.0), still_FD
 
     def _direction(self, states_XD: Tensor, mean_FD: Tensor, std_FD: Tensor) -> Tensor:
         """Unsafe rows' mean less the safe ones', (F, D), on standardised features and scaled so that the projection of

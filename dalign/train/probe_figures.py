@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dalign.report.intervals import Groups
 from dalign.report.metrics import Bools, Floats, pooled_auroc
@@ -87,29 +88,32 @@ def probe_entry(
 ) -> dict[str, Any]:
     """One probe's entry of the table: its figures at ``layer``, and at the layer that each fold takes from the other
     folds; the AUROC at every layer; and without each benchmark, beside the same rows out of fold."""
-    chosen_X, layers = other_folds(fitted, scale)
+    oof_XL = fitted.oof_XL.astype(np.float32).astype(
+        np.float64
+    )  # as selectors get them: equals in all but rounding tie
+    chosen_X, layers = other_folds(oof_XL, fitted.fold_X, scale)
     return {
         "name": name,
         "layer": layer,
-        "figures": scale.figures(fitted.oof_XL[:, layer]),
+        "figures": scale.figures(oof_XL[:, layer]),
         "other_folds": {"layers": layers, "figures": scale.figures(chosen_X)},
-        "auroc_within": [scale.within(p_X) for p_X in fitted.oof_XL.T],
-        "auroc_pooled": [scale.pooled(p_X) for p_X in fitted.oof_XL.T],
-        "left_out": {} if left_out_XL is None else _left_out(fitted.oof_XL[:, layer], left_out_XL[:, layer], scale),
+        "auroc_within": [scale.within(p_X) for p_X in oof_XL.T],
+        "auroc_pooled": [scale.pooled(p_X) for p_X in oof_XL.T],
+        "left_out": {} if left_out_XL is None else _left_out(oof_XL[:, layer], left_out_XL[:, layer], scale),
         "unconverged_layers": fitted.unconverged_layers,
     }
 
 
-def other_folds(fitted: FittedProbe, scale: Scale) -> tuple[Floats, list[int]]:
+def other_folds(oof_XL: Floats, fold_X: NDArray[np.int64], scale: Scale) -> tuple[Floats, list[int]]:
     """P(unsafe) of each row at the layer that separates best, within prompts, what lies outside the row's fold; and
     each fold's layer. The embeddings (layer 0) are a choice like any other."""
     out_X, layers = np.full(len(scale.rows), np.nan), list[int]()
-    for fold in range(int(fitted.fold_X.max()) + 1):
-        own = fitted.fold_X == fold
-        seen_XL = np.where(own[:, None], np.nan, fitted.oof_XL)
+    for fold in range(int(fold_X.max()) + 1):
+        own = fold_X == fold
+        seen_XL = np.where(own[:, None], np.nan, oof_XL)
         worth = [scale.within(p_X) or 0.0 for p_X in seen_XL.T]
         layers.append(int(np.argmax(worth)))
-        out_X[own] = fitted.oof_XL[own, layers[-1]]
+        out_X[own] = oof_XL[own, layers[-1]]
     return out_X, layers
 
 

@@ -57,13 +57,6 @@ def test_the_table_stands_on_the_page_where_a_stage_finished_it(tmp_path: Path) 
     assert "probe (logistic-base-content)" in page
 
 
-class Fitted:
-    """What ``other_folds`` reads of a fitted probe."""
-
-    def __init__(self, oof_XL: np.ndarray, fold_X: np.ndarray) -> None:
-        self.oof_XL, self.fold_X = oof_XL, fold_X
-
-
 def rows_of(labels: list[float], prompts: list[str], lengths: list[int]) -> Rows:
     n = len(labels)
     ids = tuple(tuple(range(length)) for length in lengths)
@@ -75,11 +68,11 @@ def test_a_folds_layer_is_chosen_on_the_others_alone() -> None:
     rows = rows_of([1, 0] * 3, ["p", "p", "q", "q", "r", "r"], [5] * 6)
     right, wrong = [0.9, 0.1], [0.1, 0.9]
     oof_XL = np.array([[*wrong, *right, *right], [*right, *wrong, *wrong]]).T  # layer 0 fails p, layer 1 q and r
-    fitted: Any = Fitted(oof_XL, np.array([0, 0, 1, 1, 2, 2]))
-    chosen_X, layers = other_folds(fitted, Scale(rows, seed=0))
+    fold_X, scale = np.array([0, 0, 1, 1, 2, 2]), Scale(rows, seed=0)
+    chosen_X, layers = other_folds(oof_XL, fold_X, scale)
     assert layers == [0, 0, 0]  # for q and r: p by layer 1, the other by layer 0, and of equals the lower layer
     assert chosen_X.tolist() == oof_XL[:, 0].tolist()
-    assert other_folds(Fitted(oof_XL[:, ::-1], fitted.fold_X), Scale(rows, seed=0))[1] == [1, 0, 0]  # type: ignore[arg-type]
+    assert other_folds(oof_XL[:, ::-1], fold_X, scale)[1] == [1, 0, 0]
 
 
 def test_figures_count_labelled_rows_with_a_score_alone() -> None:

@@ -294,3 +294,11 @@ def test_the_conditional_likelihood_is_a_softmax_over_all_sets(data: st.DataObje
     (gradient,) = torch.autograd.grad(found.sum(), table)
     assert gradient[0, n:].abs().sum() == 0
     assert gradient.sum().item() == pytest.approx(0, abs=1e-9)
+
+
+def test_class_means_of_states_that_never_vary_say_the_rate_alone() -> None:
+    states, labels, groups = make_states()
+    states[:, 0] = torch.tensor(0.1)
+    found = fitted(states, labels, groups, method="class_means")
+    assert found.probe.weights_LD[0].abs().max() == 0
+    assert found.probe.unsafe(states)[:, 0].mean() == pytest.approx(labels.mean(), abs=1e-4)

@@ -99,7 +99,7 @@ class ProbeStage(Spec):
     poolings: tuple[Pooling, ...] | None = None
     baselines: tuple[Baseline, ...] = ("length", "ending", "words")
     leave_out: bool = True
-    labels: str | None = None
+    labels: Annotated[str | None, Free()] = None  # its hash is among the stage's inputs
 
     def variants(self, position: Pooling) -> dict[str, Variant]:
         """The probes of the set by the names of their scores, the plain one first."""
@@ -110,7 +110,7 @@ class ProbeStage(Spec):
 
     def results(self) -> dict[str, Any]:
         """As of every spec; what was added later is left out at its default, so that older folders go on."""
-        later = ("methods", "inputs", "poolings", "baselines", "leave_out", "labels")
+        later = ("methods", "inputs", "poolings", "baselines", "leave_out")
         kept = {name: getattr(self, name) != type(self).model_fields[name].default for name in later}
         return {name: value for name, value in super().results().items() if kept.get(name, True)}
 

@@ -106,7 +106,8 @@ class LitProbe(LightningModule):
             loss.backward()
             return loss
 
-        optimizer: Any = self.optimizers()[layer]
+        every: Any = self.optimizers()
+        optimizer = every[layer] if len(self.weights) > 1 else every  # Lightning gives a single one by itself
         optimizer.step(closure)
         closure()
         self.residual_L.append(float(max(parameters.grad.abs().max(), bias_F.grad.abs().max())))

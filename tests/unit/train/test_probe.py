@@ -197,7 +197,7 @@ def test_class_means_equal_scikit_learn_on_the_projection() -> None:
 
 def test_the_conditional_probe_is_the_minimum_of_the_enumerated_likelihood() -> None:
     """Every set of as many samples written out, its minimum found by scipy."""
-    states, labels, groups = make_states(n=60, layers=2, width=3)
+    states, labels, groups = make_states(n=60, width=3)
     found = fitted(states, labels, groups, ProbeStage(folds=3, l2=0.05), method="conditional")
     rows = states[:, 1].double().numpy()
     scaled = (rows - rows.mean(0)) / rows.std(0)
@@ -302,3 +302,9 @@ def test_class_means_of_states_that_never_vary_say_the_rate_alone() -> None:
     found = fitted(states, labels, groups, method="class_means")
     assert found.probe.weights_LD[0].abs().max() == 0
     assert found.probe.unsafe(states)[:, 0].mean() == pytest.approx(labels.mean(), abs=1e-4)
+
+
+def test_features_of_one_layer_are_fitted_like_many() -> None:
+    states, labels, groups = make_states()
+    alone, among = fitted(states[:, 1:2], labels, groups), fitted(states, labels, groups)
+    assert np.array_equal(alone.oof_XL[:, 0], among.oof_XL[:, 1])

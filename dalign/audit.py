@@ -37,10 +37,11 @@ LABELS = ("unsafe", "safe")
 
 @dataclass(frozen=True)
 class Labelled:
-    """One answer with its human label; ``unsafe`` is the label."""
+    """One answer with its human label; ``unsafe`` is the label, ``sample_id`` the sample's where the file names it."""
 
     item: JudgeItem
     unsafe: bool
+    sample_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,8 @@ def _labelled(given: Row) -> Labelled:
     prompt = Prompt("audit", str(given.index), texts["prompt"], "harmful", group, categories=tuple(categories))
     name = digest("audit", prompt.id, texts["response"], texts["reasoning"])
     item = JudgeItem(name, prompt, texts["reasoning"], texts["response"], "stop", closed=True)
-    return Labelled(item, texts["label"] == "unsafe")
+    sample_id = given.text("sample_id") if "sample_id" in row else ""
+    return Labelled(item, texts["label"] == "unsafe", sample_id)
 
 
 def _figures(one: Audited, truth: Sequence[bool], groups: Groups) -> dict[str, Any]:

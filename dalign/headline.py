@@ -1,7 +1,7 @@
 """The headline selector's choice among samples outside a report: for `dalign try` and `dalign score`.
 
-A report finds the same scores in its files; here they are computed on the spot, the probe's included, whose probe is
-``inputs.probe`` or the run's own, fitted on everything the run judged.
+A report finds the same scores in its files; here they are computed on the spot, a probe's included: ``inputs.probe`` or
+the run's own of that name, fitted on everything the run judged.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dalign.attribute import Pair, PairScores, base_states, score_pairs
+from dalign.attribute import Pair, PairScores, score_pairs
+from dalign.attribute.states import pooled_states
 from dalign.errors import ArtifactError
 from dalign.layout import stage_folder
 from dalign.models import LoadedModel
@@ -20,6 +21,7 @@ from dalign.records import digest
 from dalign.sample import sample_seed
 from dalign.select import SELECTORS, SelectorInput, headline
 from dalign.select.rank import Floats
+from dalign.specs.probe import PLAIN, Variant, variant_of
 from dalign.specs.run import RunSpec
 
 
@@ -50,8 +52,8 @@ def rank(spec: RunSpec, loaded: LoadedModel, pairs: Sequence[Pair], finished: Se
     a layer without scores.
     """
     found = score_pairs(loaded, pairs, spec.attribution)
-    if spec.selector.score == "probe":
-        found = _with_probe(spec, loaded, pairs, found)
+    if variant := headline_probe(spec):
+        found = _with_probe(spec, variant, loaded, pairs, found)
     table = None if spec.selector.score in SELECTORS else _table(spec, found, loaded.n_layers)
     inputs = SelectorInput(
         scores={} if table is None else {spec.selector.score: table},
@@ -66,16 +68,25 @@ def rank(spec: RunSpec, loaded: LoadedModel, pairs: Sequence[Pair], finished: Se
     return Ranked(found, values, layer, list(_best_first(spec, inputs, draws)))
 
 
+def headline_probe(spec: RunSpec) -> Variant | None:
+    """The probe by which the headline goes; None where it goes by something else."""
+    return variant_of(spec.selector.score, spec.attribution.position)
+
+
 def probe_file(spec: RunSpec) -> Path:
     """Where the headline's probe lies: ``inputs.probe``, else the run's own."""
-    own = stage_folder(spec, "probe", "distill", "probe.safetensors")
-    return Path(spec.inputs.probe).expanduser() if spec.inputs.probe is not None else own
+    if spec.inputs.probe is not None:
+        return Path(spec.inputs.probe).expanduser()
+    variant, folder = headline_probe(spec), stage_folder(spec, "probe", "distill")
+    if variant is None or spec.selector.score == PLAIN:
+        return folder / "probe.safetensors"
+    return folder / "probes" / f"{variant.name}.safetensors"
 
 
 def _table(spec: RunSpec, found: Sequence[PairScores], n_layers: int) -> Floats:
     """The headline's scores: (1, N), or (1, N, L+1) of one with layers; NaN where there is none."""
     name, nan = spec.selector.score, float("nan")
-    if name in (*spec.attribution.layered, "probe"):
+    if name in spec.attribution.layered or headline_probe(spec):
         return np.array([[f.layered.get(name, [nan] * (n_layers + 1)) for f in found]])
     return np.array([[f.flat.get(name, nan) for f in found]])
 
@@ -90,23 +101,30 @@ def _best_first(spec: RunSpec, inputs: SelectorInput, draws: np.random.Generator
 
 
 def _with_probe(
-    spec: RunSpec, loaded: LoadedModel, pairs: Sequence[Pair], found: Sequence[PairScores]
+    spec: RunSpec, variant: Variant, loaded: LoadedModel, pairs: Sequence[Pair], found: Sequence[PairScores]
 ) -> list[PairScores]:
     from dalign.train.probe import Probe
 
     path = probe_file(spec)
     if not path.is_file():
         raise ArtifactError(
-            f"{path}: no probe there; run stage=probe, name one by inputs.probe=, or take selector=similarity"
+            f"{path}: no probe there; run stage=probe{_asking_for(spec, variant)}, name one by inputs.probe=, or take "
+            "selector=similarity"
         )
     probe = Probe.load(path)
-    position, budget = spec.attribution.position, spec.attribution.token_budget
-    states_XLD = base_states(loaded, pairs, position=position, token_budget=budget)
+    budget = spec.attribution.token_budget
+    states_XLD = pooled_states(loaded, pairs, variant.input, variant.pooling, token_budget=budget)
     if probe.weights_LD.shape != states_XLD.shape[1:]:
         shape, wanted = tuple(probe.weights_LD.shape), tuple(states_XLD.shape[1:])
         raise ArtifactError(f"{path}: a probe of (layers, width) {shape}, and this model has {wanted}")
     unsafe_XL = probe.unsafe(states_XLD).tolist()
     return [
-        f if f.error else PairScores({**f.layered, "probe": row}, f.flat)
+        f if f.error else PairScores({**f.layered, spec.selector.score: row}, f.flat)
         for f, row in zip(found, unsafe_XL, strict=True)
     ]
+
+
+def _asking_for(spec: RunSpec, variant: Variant) -> str:
+    if spec.selector.score == PLAIN:
+        return ""
+    return f" stage.methods=[{variant.method}] stage.inputs=[{variant.input}] stage.poolings=[{variant.pooling}]"

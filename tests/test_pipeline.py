@@ -18,10 +18,12 @@ from pipeline import DISTILL, committed, final_files, run, run_and_kill, spec_of
 from safetensors.torch import load_file, save_file
 from scripted_server import serving
 
+from dalign.attribute import Pair
 from dalign.control_tokens import control_of
 from dalign.drawing import score_samples
 from dalign.errors import ArtifactError, RemoteError
 from dalign.files import read_records, read_tensors
+from dalign.headline import rank
 from dalign.models import LoadedModel, load_model
 from dalign.policies import load_policy
 from dalign.records import Prompt, Sample, Scores, Trace, Verdict
@@ -208,6 +210,81 @@ def test_4_probe(runs: Runs) -> None:
     event, known = np.array(unsafe) == "unsafe", np.isin(unsafe, ["unsafe", "safe"])
     last = np.concatenate(scores)[:, -1].astype(float)
     assert pooled_auroc(last[None], event[None], known[None]) == pytest.approx(summary["auroc_pooled"][-1], abs=1e-6)
+
+
+def plain_without_probes(runs: Runs, folder: Path) -> tuple[Path, tuple[str, ...]]:
+    """A copy of the run of ``test_4_probe`` without its probe, and the words of its command."""
+    shutil.copytree(runs.calm / "plain", folder / "plain")
+    shutil.rmtree(folder / "plain" / "probe")
+    traces = runs.calm / "small" / "traces" / "traces.parquet"
+    line = ("stage=probe", "stage.folds=2", HARM, "run=plain", "model.think.where=none", f"inputs.traces={traces}")
+    return folder / "plain" / "probe" / "distill", line
+
+
+def test_4b_a_set_of_probes_leaves_the_plain_one_as_it_was(runs: Runs, tmp_path: Path) -> None:
+    folder, line = plain_without_probes(runs, tmp_path)
+    asked = (
+        "stage.methods=[logistic,class_means]",
+        "stage.inputs=[base,difference]",
+        "stage.poolings=[content,mean,prompt]",
+    )
+    run("train", tmp_path, *line, *asked)
+    before = runs.calm / "plain" / "probe" / "distill"
+    for name in ("probe.safetensors", "summary.json"):
+        assert (folder / name).read_bytes() == (before / name).read_bytes()
+    tensors, _ = read_tensors(folder / "oof.safetensors")
+    old, _ = read_tensors(before / "oof.safetensors")
+    assert all(np.array_equal(tensors[name], values) for name, values in old.items())
+    names = {name.partition("/")[2] for name in tensors}
+    assert len(names) == 12
+    assert {"probe", "probe:logistic-base-mean", "probe:class_means-difference-prompt"} <= names
+    assert not any("logistic-base-content" in name for name in names)  # that is the plain one
+    table = json.loads((folder / "probes.json").read_text())
+    assert {entry["name"] for entry in table["probes"]} == names
+    assert [entry["name"] for entry in table["baselines"]] == ["length", "ending", "words"]
+    at_prompt = next(e for e in table["probes"] if e["name"] == "probe:logistic-base-prompt")
+    assert at_prompt["figures"]["auroc_within"] in (None, 0.5)  # all samples of a prompt share that state
+    assert {path.stem for path in (folder / "probes").glob("*")} == {
+        n.removeprefix("probe:") for n in names - {"probe"}
+    }
+    choice = "selector.score=probe:class_means-difference-mean"
+    spec = spec_of("evaluate", tmp_path, "run=plain", "model.think.where=none", choice)
+    samples = read_records(tmp_path / "plain" / "evaluate" / "distill" / "toy_dan" / "samples.parquet", Sample)[:2]
+    loaded = load_policy(spec, "distill").loaded
+    found = rank(spec, loaded, [Pair(s.prompt_ids, s.response_ids, loaded.chat.end_id) for s in samples], [True, True])
+    assert found.values is not None
+    assert all(0 < value < 1 for value in found.values)
+
+
+def test_4c_a_labelled_file_takes_the_judges_place(runs: Runs, tmp_path: Path) -> None:
+    folder, line = plain_without_probes(runs, tmp_path)
+    cell = tmp_path / "plain" / "evaluate" / "distill" / "toy_dan"
+    texts = {p.id: p.text for p in read_records(cell / "prompts.parquet", Prompt)}
+    rows = [
+        {"prompt": texts[s.prompt_id], "response": s.answer or "-", "label": "unsafe" if i % 3 else "safe"}
+        | ({"sample_id": s.id} if i < 12 else {})
+        for i, s in enumerate(read_records(cell / "samples.parquet", Sample)[:20])
+    ]
+    file = tmp_path / "labels.jsonl"
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    run("train", tmp_path, *line, f"stage.labels={file}")
+    table = json.loads((folder / "probes.json").read_text())
+    assert table["samples"] == 24 * 2 + 8
+    assert (table["unsafe"], table["safe"]) == (13, 7)
+    tensors, _ = read_tensors(folder / "oof.safetensors")
+    assert {name: values.shape[:2] for name, values in tensors.items()} == {
+        "toy_dan/probe": (12, 2),
+        "toy_xstest/probe": (12, 2),
+    }
+    with pytest.raises(ArtifactError, match="made under another configuration"):
+        run("train", tmp_path, *line)
+    adapter = f"inputs.adapter={tmp_path / 'plain' / 'distill' / 'adapter'}"
+    words = ("stage=probe", "stage.folds=2", "run=alone", "benchmark=[toy_mmlu]", "model.think.where=none", adapter)
+    run("train", tmp_path, *words, f"stage.labels={file}")
+    alone = tmp_path / "alone" / "probe" / "distill"
+    assert json.loads((alone / "probes.json").read_text())["samples"] == 20
+    assert read_tensors(alone / "oof.safetensors") == ({}, {"benchmarks": {}, "schema": 1})
+    assert not (tmp_path / "alone" / "evaluate").exists()
 
 
 def test_paper_error_4_training_sampling_and_scoring_share_their_ids(runs: Runs) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from dalign.attack.turns import NO_CHOICE, Attempt, Stream
 from dalign.attribute import Pair
 from dalign.drawing import draw_samples
-from dalign.headline import probe_file, rank
+from dalign.headline import headline_probe, probe_file, rank
 from dalign.layout import ADAPTER_POLICIES, file_hash
 from dalign.policies import Policy
 from dalign.records import Prompt, Sample
@@ -39,7 +39,7 @@ def targets_of(spec: RunSpec, attack: PairSpec, policy: str) -> tuple[Target, ..
 def selector_inputs(spec: RunSpec) -> dict[str, str]:
     """The hash of the probe, where a probe chooses and there is one."""
     probe = probe_file(spec)
-    return {"probe": file_hash(probe)} if spec.selector.score == "probe" and probe.is_file() else {}
+    return {"probe": file_hash(probe)} if headline_probe(spec) and probe.is_file() else {}
 
 
 def serve(spec: RunSpec, policy: Policy, target: Target, asked: Sequence[tuple[Stream, Attempt]]) -> list[Served]:

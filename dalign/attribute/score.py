@@ -24,7 +24,7 @@ from dalign.attribute.hidden import (
     read_responses,
 )
 from dalign.attribute.likelihood import response_scores, token_scores
-from dalign.attribute.pairs import Pair, PairScores, Position, unscorable
+from dalign.attribute.pairs import Pair, PairScores, unscorable
 from dalign.attribute.similarity import LAYERED_SCORES
 from dalign.errors import ModelError
 from dalign.models import LoadedModel
@@ -62,7 +62,7 @@ def score_pairs(
             for i, by_layer, by_pair in zip(at, layered, flat, strict=True):
                 scores[indices[i]] = PairScores(layered=by_layer, flat=by_pair)
 
-        _read_all(loaded, [pairs[i] for i in indices], wanted, spec.token_budget, write, student=states is None)
+        read_all(loaded, [pairs[i] for i in indices], wanted, spec.token_budget, write, student=states is None)
 
     if kept and student is not None:
         run(kept, [state for i in kept if (state := student[i]) is not None])
@@ -82,24 +82,6 @@ def asked_layers(spec: AttributionSpec, n_layers: int) -> tuple[int, ...]:
     return asked
 
 
-def base_states(
-    loaded: LoadedModel, pairs: Sequence[Pair], *, position: Position = "content", token_budget: int = 8192
-) -> Tensor:
-    """The base's states at the end of each pair, float32 (P, L+1, D) on the CPU: the features of the probe.
-
-    Rows of pairs that are empty or longer than the context are NaN.
-    """
-    states = torch.full((len(pairs), loaded.n_layers + 1, loaded.width), torch.nan)
-    todo = [i for i, pair in enumerate(pairs) if not unscorable(pair, position, loaded.context)]
-
-    def write(at: Sequence[int], read: Readings) -> None:
-        states[[todo[i] for i in at]] = read.base.ends_BLD.cpu()
-
-    wanted = Wanted(loaded.n_layers, position)
-    _read_all(loaded, [pairs[i] for i in todo], wanted, token_budget, write, student=False)
-    return states
-
-
 @dataclass(frozen=True)
 class Readings:
     """What both models make of a batch; ``student`` is None where only the base was asked."""
@@ -108,7 +90,7 @@ class Readings:
     base: Reading
 
 
-def _read_all(
+def read_all(
     loaded: LoadedModel,
     pairs: Sequence[Pair],
     wanted: Wanted,

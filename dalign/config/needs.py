@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Literal
 
 from dalign.config.attacks import attack_endpoints, attack_models, attack_problems
-from dalign.config.judging import all_judges, judge_problems, may_teach, strangers
+from dalign.config.judging import all_judges, judge_problems, may_teach, strangers, text_file
 from dalign.config.problems import Problem, nearest
 from dalign.errors import DataError, did_you_mean
 from dalign.layout import ADAPTER_POLICIES, PLAIN_POLICIES, POLICIES
 from dalign.specs.data import BenchmarkSpec, DatasetSpec, QuestionsSpec
 from dalign.specs.judge import GuardSpec, ServerJudgeSpec, role_of
 from dalign.specs.model import HUB_ID
+from dalign.specs.probe import PLAIN, variant_of
 from dalign.specs.protocol import SCORE_SWITCHES
 from dalign.specs.run import RunSpec
 from dalign.specs.sampling import ReplayEngine
@@ -136,7 +137,9 @@ def _traces(spec: RunSpec, stage: TracesStage) -> Iterator[Problem]:
 
 def _probe(spec: RunSpec, stage: ProbeStage, stages: tuple[str, ...]) -> Iterator[Problem]:
     judge = spec.judges.get(stage.judge)
-    if judge is None:
+    if stage.labels is not None:
+        yield from text_file("stage.labels", stage.labels, "a JSONL file of labelled answers, as dalign label reads")
+    elif judge is None:
         hint = did_you_mean(stage.judge, list(spec.judges))
         yield Problem("stage.judge", f"stage.judge={stage.judge}: no such key of judges; {hint}")
     else:
@@ -146,7 +149,7 @@ def _probe(spec: RunSpec, stage: ProbeStage, stages: tuple[str, ...]) -> Iterato
         yield Problem("stage.policy", f"stage.policy={stage.policy}: not a policy with a base; {hint}")
     elif stage.policy not in stages:
         yield Problem("stage.policy", f"stage.policy={stage.policy}: {_not_yet(stage.policy)}")
-    if not any("harm" in benchmark.roles for benchmark in spec.benchmark.values()):
+    if not stage.labels and not any("harm" in benchmark.roles for benchmark in spec.benchmark.values()):
         yield Problem(
             "benchmark", "benchmark: none asks for a harm judge, whose verdicts are the probe's labels; add one"
         )
@@ -209,7 +212,8 @@ def _selector(spec: RunSpec) -> Iterator[Problem]:
     from dalign.select import SELECTORS
 
     score = spec.selector.score
-    layered = (*spec.attribution.layered, "probe")
+    score_of_probe = (score,) if variant_of(score, spec.attribution.position) else ()
+    layered = (*spec.attribution.layered, PLAIN, *score_of_probe)
     known = [*layered, *spec.attribution.flat, *SELECTORS]
     if score not in known:
         hint = did_you_mean(score, known)

@@ -1,4 +1,4 @@
-"""The page's chapters that not every run has: best of k, rates at like cost, permutations, other protocols."""
+"""The page's chapters that not every run has: best of k, rates at like cost, permutations, probes, other protocols."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from dalign.report.document import paragraphs, table
 from dalign.report.formats import PlainTable
 from dalign.report.permutation_tables import CAVEAT as PERMUTATION
 from dalign.report.permutation_tables import permutation_tables
+from dalign.report.probes import probe_tables
 from dalign.report.tables import Report
 from dalign.report.worth import CAVEAT as PROTOCOLS
 from dalign.report.worth import worth_tables
@@ -21,11 +22,13 @@ from dalign.report.worth import worth_tables
 
 @dataclass(frozen=True)
 class Chapter:
-    """What to know, and tables: the first ``shown`` of them open, the others to unfold."""
+    """What to know, and tables: the first ``shown`` of them open, the others to unfold. ``below`` stands under the
+    tables, one text each, or is empty."""
 
     said: tuple[str, ...]
     tables: Sequence[PlainTable]
     shown: int | None = None
+    below: Sequence[str] = ()
 
     def html(self) -> list[str]:
         """Everything below the heading."""
@@ -34,16 +37,24 @@ class Chapter:
             f"<details><summary>{escape(t.title)}</summary>{table(t.head, t.rows, t.text)}</details>"
             for t in self.tables[len(first) :]
         ]
-        return [*paragraphs(*self.said), *(t.html("h3") for t in first), *folded]
+        below = self.below or [""] * len(self.tables)
+        shown = [part for t, said in zip(first, below, strict=False) for part in (t.html("h3"), *_small(said))]
+        return [*paragraphs(*self.said), *shown, *folded]
+
+
+def _small(said: str) -> list[str]:
+    return paragraphs(said, small=True) if said else []
 
 
 def further(report: Report) -> dict[str, Chapter]:
     """The chapters that the run has something for, by their keys, in order."""
+    probes = probe_tables(report.run.folder)
     unpriced = (UNKNOWN,) if unknown_sizes(report) else ()
     every = {
         "best_of_k": Chapter((AT_K,), at_k_tables(report), 1),
         "cost": Chapter((COST, *unpriced), cost_tables(report), 1),
         "permutation": Chapter((PERMUTATION,), permutation_tables(report)),
+        "probes": Chapter((), [found for found, _ in probes], below=[said for _, said in probes]),
         "protocols": Chapter((PROTOCOLS,), worth_tables(report)),
     }
     return {key: chapter for key, chapter in every.items() if chapter.tables or (key == "cost" and unpriced)}

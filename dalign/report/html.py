@@ -23,6 +23,7 @@ CHAPTERS = {
     "best_of_k": "Best of k",
     "cost": "At like cost",
     "permutation": "Permutation within prompts",
+    "probes": "Probes",
     "protocols": "Protocols",
     "samples": "Samples",
     "caveats": "Caveats",

@@ -15,8 +15,9 @@ from dalign.report.metrics import Floats
 
 @dataclass(frozen=True)
 class Oof:
-    """The file of a probe: ``<benchmark>/probe`` tensors ``(P, N, L + 1)`` of P(unsafe), each fold's by a probe that
-    never saw the fold's groups, hence one more layered score; empty where there is no probe."""
+    """The file of probes: ``<benchmark>/probe`` tensors ``(P, N, L + 1)`` of P(unsafe), each fold's by a probe that
+    never saw the fold's groups, hence one more layered score; further probes stand there as ``<benchmark>/probe:NAME``.
+    Empty where there is no probe."""
 
     path: Path
     tensors: dict[str, Floats]
@@ -57,14 +58,13 @@ def load_scores(path: Path, prompt_ids: list[str], n: int) -> tuple[dict[str, Fl
 
 
 def add_probe(scores: dict[str, Floats], oof: Oof, benchmark: str, prompt_ids: list[str], n: int) -> str:
-    """Adds the probe's scores to ``scores``; else returns a note why not, empty where the probe has none for it."""
-    values = oof.tensors.get(f"{benchmark}/probe")
-    if values is None:
-        return ""
-    ids = oof.prompt_ids.get(benchmark, [])
-    if sorted(ids) != sorted(prompt_ids) or values.ndim != 3 or values.shape[:2] != (len(prompt_ids), n):
-        return f"The probe's scores of {benchmark} are of other samples than the evaluation's: rerun stage=probe."
-    scores["probe"] = values[_order(oof.path, ids, prompt_ids)].astype(np.float64)
+    """Adds the probes' scores to ``scores``; else returns a note why not, empty where there are none for it."""
+    start, ids = f"{benchmark}/", oof.prompt_ids.get(benchmark, [])
+    found = {key.removeprefix(start): values for key, values in oof.tensors.items() if key.startswith(start)}
+    for values in found.values():
+        if sorted(ids) != sorted(prompt_ids) or values.ndim != 3 or values.shape[:2] != (len(prompt_ids), n):
+            return f"The probe's scores of {benchmark} are of other samples than the evaluation's: rerun stage=probe."
+    scores |= {name: values[_order(oof.path, ids, prompt_ids)].astype(np.float64) for name, values in found.items()}
     return ""
 
 

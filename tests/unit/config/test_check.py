@@ -170,12 +170,36 @@ def test_each_fault_is_told_once_with_key_value_and_remedy(name: str) -> None:
         (["stage=probe", "stage.policy=grpo"], ["stage.policy=grpo: there is no stage=grpo yet; put an adapter of"]),
         (["stage=probe", "stage.judge=refusal"], ["stage.judge is toy_refusal, which finds no harm; a probe needs a"]),
         (["stage=probe", "stage.judge=harmm"], ["stage.judge=harmm: no such key of judges; did you mean 'harm'?"]),
+        (
+            ["stage=probe", "stage.labels=nowhere", "stage.judge=none", "benchmark=[toy_mmlu]"],
+            ["stage.labels=nowhere: no such file; give a JSONL file of labelled answers"],
+        ),
+        (["stage=probe", "stage.methods=[logistik]"], ["stage.methods.0=logistik: "]),
     ],
 )
 def test_a_stage_tells_what_it_lacks(overrides: list[str], wanted: list[str]) -> None:
     found = problems("train", *overrides)
     assert len(found) == len(wanted), found
     assert all(told in text for told, text in zip(wanted, found, strict=True)), found
+
+
+def test_a_probe_of_a_set_can_be_the_headline_and_another_name_is_told() -> None:
+    (spec,) = check("evaluate", ["selector.score=probe:class_means-difference-mean", "selector.layer=2"])
+    assert spec.selector.score == "probe:class_means-difference-mean"
+    (fault,) = problems("evaluate", "selector.score=probe:class_means-difference")
+    assert fault.startswith("selector.score=probe:class_means-difference: attribution does not compute it")
+
+
+def test_a_folder_from_before_there_were_sets_goes_on() -> None:
+    (spec,) = check("train", ["stage=probe"])
+    assert spec.stage is not None
+    assert spec.stage.results() == {
+        "name": "probe", "policy": "distill", "judge": "harm", "folds": 5, "l2": 0.01, "steps": 200
+    }  # fmt: skip
+    (other,) = check("train", ["stage=probe", "stage.methods=[conditional]", "stage.leave_out=false"])
+    assert other.stage is not None
+    added = {k: v for k, v in other.stage.results().items() if k not in spec.stage.results()}
+    assert added == {"methods": ["conditional"], "leave_out": False}
 
 
 def test_a_policy_that_no_stage_makes_is_told_and_not_offered() -> None:

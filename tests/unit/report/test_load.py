@@ -142,7 +142,8 @@ def probe_file(run: Path, values: np.ndarray, ids: list[str]) -> None:
     folder = run / "probe" / "distill"
     folder.mkdir(parents=True, exist_ok=True)
     table = {"attacks": {"prompt_ids": ids, "n": values.shape[1]}}
-    write_tensors(folder / "oof.safetensors", {"attacks/probe": values.astype(np.float32)}, {"benchmarks": table})
+    tensors = {"attacks/probe": values.astype(np.float32), "attacks/probe:other": 1 - values.astype(np.float32)}
+    write_tensors(folder / "oof.safetensors", tensors, {"benchmarks": table})
     write_json(folder / "manifest.json", {"schema": 1, "files": {}})
 
 
@@ -154,6 +155,7 @@ def test_a_probe_is_one_more_layered_score_where_it_fits(tmp_path: Path) -> None
     probe_file(run, values, ids[::-1])
     found = load_run(run)
     assert found.cells[0].scores["probe"].tolist() == values[::-1].tolist()
+    assert found.cells[0].scores["probe:other"].tolist() == (1 - values[::-1]).tolist()
     assert found.notes == ()
     probe_file(run, values[:, :1], ids)
     found = load_run(run)

@@ -1,0 +1,39 @@
+"""Which probes there are: how one is fitted, whose states it reads and where; each has a name that says so.
+
+The plain one (logistic, the base's states, where attribution reads) is the score ``probe``; every other one is
+``probe:METHOD-INPUT-POOLING``.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Literal, NamedTuple, get_args
+
+Method = Literal["logistic", "class_means", "conditional"]
+Input = Literal["base", "student", "difference"]
+Pooling = Literal["prompt", "content", "eos", "mean"]
+Baseline = Literal["length", "ending", "words"]
+
+PLAIN = "probe"
+PREFIX = f"{PLAIN}:"
+
+
+class Variant(NamedTuple):
+    """One probe of a set. ``difference`` is the student's state less the base's; ``prompt`` the prompt's last token."""
+
+    method: Method
+    input: Input
+    pooling: Pooling
+
+    @property
+    def name(self) -> str:
+        """The part of its score's name behind ``probe:``."""
+        return "-".join(self)
+
+
+def variant_of(score: str, position: Pooling) -> Variant | None:
+    """The probe whose score is called ``score``, ``probe`` read at ``position``; None if it is none of a probe."""
+    if score == PLAIN:
+        return Variant("logistic", "base", position)
+    every = product(get_args(Method), get_args(Input), get_args(Pooling))
+    return next((v for v in map(Variant._make, every) if score == PREFIX + v.name), None)

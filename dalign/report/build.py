@@ -8,7 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from dalign.errors import ArtifactError
+from dalign.report.abstaining import abstained
 from dalign.report.blocks import blocks, unmeasured
+from dalign.report.calibrated import calibrations, extended
+from dalign.report.calibration import calibrated
 from dalign.report.candidates import candidates, headline_of
 from dalign.report.load import Cell, LoadedRun, load_run
 from dalign.report.measure import Draws, measure
@@ -16,8 +19,10 @@ from dalign.report.rows import Row, Worth, finish
 from dalign.report.tables import Headline, Report, primary_claims
 from dalign.report.variants import variants
 from dalign.report.worth import worths
+from dalign.specs.run import ReportSpec
 from dalign.specs.sampling import SelectorSpec
 
+EVERYTHING = ReportSpec()
 WORDS = {
     ("similarity", "argmin"): "least similar to the base model",
     ("similarity", "argmax"): "most similar to the base model",
@@ -27,16 +32,23 @@ WORDS = {
 
 
 def build_report(
-    run_folder: Path, *, headline: SelectorSpec, seed: int, progress: Callable[[int, int], None] | None = None
+    run_folder: Path,
+    *,
+    headline: SelectorSpec,
+    seed: int,
+    asked: ReportSpec = EVERYTHING,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """The report of a run's finished evaluations. Raises ``ArtifactError`` where there is nothing to report."""
+    """The report of a run's finished evaluations. Raises ``ArtifactError`` where there is nothing to report. ``asked``
+    says what is fitted on the verdicts of other prompts."""
     run = load_run(run_folder)
     draws = Draws(seed)
     rows: list[Row] = []
     reasons: Counter[str] = Counter()
-    notes, found = list(run.notes), list[Worth]()
+    fitted, why_not = calibrations(run.cells, headline, asked.calibrate, seed)
+    notes, found = [*run.notes, *why_not], list[Worth]()
     for done, cell in enumerate(run.cells, 1):
-        chosen, version = candidates(cell, headline), _world_version(cell)
+        chosen, version = extended(candidates(cell, headline), fitted.get(cell.policy), cell), _world_version(cell)
         for block in blocks(cell):
             rows += measure(block, chosen, draws, version)
             if block.subset == "all" and block.reading in (None, "strict"):
@@ -51,7 +63,11 @@ def build_report(
     words = _headline(headline, run)
     said = tuple(dict.fromkeys(notes))
     report = Report(run, tuple(rows), words, dict(reasons.most_common()), said, seed, tuple(found))
-    return replace(report, rows=tuple(finish(rows, primary_claims(report))))
+    report = replace(report, rows=tuple(finish(rows, primary_claims(report))))
+    told = [calibrated(report, one, draws) for one in fitted.values()]
+    silent = [abstained(report, one, asked.abstain, draws) for one in fitted.values()]
+    said += tuple(f"No abstention for {one.why_not}." for one in silent if one.why_not)
+    return replace(report, notes=said, calibrated=tuple(told), abstained=tuple(silent))
 
 
 def _headline(spec: SelectorSpec, run: LoadedRun) -> Headline:

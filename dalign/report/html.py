@@ -8,6 +8,7 @@ from html import escape
 
 from dalign.report.caveats import caveats
 from dalign.report.document import Cell, bullets, document, paragraphs, table
+from dalign.report.learnt import learnt
 from dalign.report.load import Cell as RunCell
 from dalign.report.published import CAVEATS, COLUMNS, ROWS, SOURCE
 from dalign.report.rows import Row
@@ -23,6 +24,7 @@ CHAPTERS = {
     "utility": "Utility and over-refusal",
     "figures": "Figures",
     "selectors": "Every selector",
+    "learnt": "Learnt from verdicts on other prompts",
     "protocols": "Protocols",
     "samples": "Samples",
     "caveats": "Caveats",
@@ -49,6 +51,7 @@ def page(report: Report, figures: Sequence[FigureSvg], samples: Embedded) -> str
         _heading("selectors"),
         *_selectors(report, shown),
         _others(report, shown),
+        *_learnt(report),
         *_protocols(report),
         _heading("samples"),
         *_samples(samples, name),
@@ -63,7 +66,8 @@ def page(report: Report, figures: Sequence[FigureSvg], samples: Embedded) -> str
 
 
 def _contents(report: Report) -> str:
-    shown = {key: title for key, title in CHAPTERS.items() if key != "protocols" or worth_tables(report)}
+    absent = {key for key, tables in (("protocols", worth_tables(report)), ("learnt", learnt(report))) if not tables}
+    shown = {key: title for key, title in CHAPTERS.items() if key not in absent}
     return "<nav>" + " ".join(f'<a href="#{key}">{escape(title)}</a>' for key, title in shown.items()) + "</nav>"
 
 
@@ -167,6 +171,14 @@ def _protocols(report: Report) -> list[str]:
     """What other protocols make of the same run, where it was asked."""
     tables = worth_tables(report)
     return [_heading("protocols"), *paragraphs(CAVEAT), *(table.html("h3") for table in tables)] if tables else []
+
+
+def _learnt(report: Report) -> list[str]:
+    """Selectors and abstention that were fitted on verdicts, where there are any."""
+    out = []
+    for title, caveat, tables in learnt(report):
+        out += [f"<h3>{escape(title)}</h3>", *paragraphs(caveat), *(table.html("h4") for table in tables)]
+    return [_heading("learnt"), *out] if out else []
 
 
 def _published() -> list[str]:

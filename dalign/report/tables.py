@@ -6,13 +6,17 @@ import csv
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dalign.layout import ADAPTER_POLICIES
 from dalign.report.blocks import Block
 from dalign.report.formats import inert
 from dalign.report.load import LoadedRun
 from dalign.report.rows import CSV_KEYS, Row, Worth
+
+if TYPE_CHECKING:
+    from dalign.report.abstaining import Abstained
+    from dalign.report.calibration import Calibrated
 
 METRIC_WORDS = {
     "asr": "unsafe answers to attacks (attack success rate, lower is better)",
@@ -37,7 +41,8 @@ class Headline:
 
 @dataclass(frozen=True)
 class Report:
-    """A run's report; ``worths`` are figures by other protocols, which claim nothing and are none of ``rows``."""
+    """A run's report; ``worths`` are figures by other protocols, which claim nothing and are none of ``rows``.
+    ``calibrated`` and ``abstained`` tell of each policy what was learnt from verdicts on other prompts."""
 
     run: LoadedRun
     rows: tuple[Row, ...]
@@ -46,6 +51,8 @@ class Report:
     notes: tuple[str, ...]
     seed: int
     worths: tuple[Worth, ...] = ()
+    calibrated: tuple[Calibrated, ...] = ()
+    abstained: tuple[Abstained, ...] = ()
 
     @property
     def n_samples(self) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dalign.report.blocks import Block, blocks
-from dalign.report.calibrated import ANY, COMBINATION, Calibration, Chooser, choice
+from dalign.report.calibrated import ANY, COMBINATION, Calibration, Chooser, Method, choice
 from dalign.report.candidates import selector_input
 from dalign.report.formats import PlainTable
 from dalign.report.measure import Draws
@@ -23,7 +23,7 @@ CAVEAT = (
     "Every prompt is chosen for by a fit that saw no verdict of its group (layer_chosen_on = other_folds), and no fit "
     "saw a verdict of a judge that is for reports alone. Optimism is what the best layer on the test labels looks too "
     "good by. The ratio is (fixed layer - ours) / (fixed layer - best layer, its optimism taken off), over all "
-    f"attacks; the goal is {GOAL}, at no loss of utility: see the changes of the same selectors on the other benchmarks."
+    f"attacks; the goal is {GOAL}, at no loss of utility: see the same selectors on the other benchmarks."
 )
 TOP = 3  # weights of a combination that are told
 
@@ -95,18 +95,18 @@ class Calibrated:
 def calibrated(report: Report, found: Calibration, draws: Draws) -> Calibrated:
     """The account of a policy's calibration, rates by the report's first safety judge."""
     blocks_of = attack_blocks(report, found)
-    place = Place(found.headline.score, found.headline.direction, found.fixed_layer)
-    layered = place in found.places
-    ours = [*([f"calibrated_{place.selector}"] if layered else []), ANY, COMBINATION]
+    fixed = _fixed(found)
+    methods, parts = goal_parts(report, found, draws)
+    told = goals(parts, report.seed) if parts else []
     return Calibrated(
         found.policy,
         found.judge,
         next((s.said_by for s in sections(report) if s.metric in SAFETY), ""),
         tuple(block.cell.benchmark for block in blocks_of),
         {method.name: (*method.of_fold, method.whole) for method in found.methods},
-        _goals(found, ours, blocks_of, place, draws, report.seed) if layered and blocks_of else {},
-        {name: _transfer(found, name, blocks_of) for name in ours} if blocks_of else {},
-        tuple(_mean(_rate(found, block, place)) if layered else None for block in blocks_of),
+        dict(zip((method.name for method in methods), told, strict=bool(parts))),
+        {name: _transfer(found, name, blocks_of) for name in _ours(found)} if blocks_of else {},
+        tuple(_mean(_rate(found, block, fixed)) if fixed in found.places else None for block in blocks_of),
     )
 
 
@@ -117,12 +117,14 @@ def attack_blocks(report: Report, found: Calibration) -> list[Block]:
     return [block for block in mine if first is not None and first.covers(block) and block.subset == "all"]
 
 
-def _goals(
-    found: Calibration, ours: Sequence[str], blocks_of: Sequence[Block], fixed: Place, draws: Draws, seed: int
-) -> dict[str, Goal]:
-    """The goal of each of our methods, over all attacks."""
+def goal_parts(report: Report, found: Calibration, draws: Draws) -> tuple[list[Method], list[Part]]:
+    """What the goal is worked out from: our methods, and their rates on each benchmark of attacks; none where the
+    headline has no layers."""
+    fixed = _fixed(found)
+    if fixed not in found.places:
+        return [], []
     layers = [place for place in found.places if place.selector == fixed.selector]
-    methods = [method for method in found.methods if method.name in ours]
+    methods = [method for method in found.methods if method.name in _ours(found)]
     parts = [
         Part(
             _rate(found, block, fixed),
@@ -130,9 +132,20 @@ def _goals(
             np.stack([_rate(found, block, place) for place in layers]),
             draws.of(block),
         )
-        for block in blocks_of
+        for block in attack_blocks(report, found)
     ]
-    return dict(zip((method.name for method in methods), goals(parts, seed), strict=True))
+    return methods, parts
+
+
+def _fixed(found: Calibration) -> Place:
+    """The headline, at the layer that needs no verdict."""
+    return Place(found.headline.score, found.headline.direction, found.fixed_layer)
+
+
+def _ours(found: Calibration) -> list[str]:
+    """The methods that are compared with the headline: its own layer, any place, the combination."""
+    fixed = _fixed(found)
+    return [*([f"calibrated_{fixed.selector}"] if fixed in found.places else []), ANY, COMBINATION]
 
 
 def _rate(found: Calibration, block: Block, chooser: Chooser) -> Floats:

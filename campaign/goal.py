@@ -1,0 +1,82 @@
+"""The goal over several finished runs at once: python campaign/goal.py RUN [RUN ...] [--json FILE]
+
+(fixed layer - ours) / (fixed layer - best layer on the test labels, its optimism taken off), over all attacks of the
+distilled policy of all runs, by the first safety judge of each; groups of prompts are resampled within each benchmark
+of each run. Beside it each run by itself, and what the same choices do to right answers and to refusals of harmless
+requests, in points over all prompts of all runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from dalign.report.build import build_report
+from dalign.report.calibrated import calibrations
+from dalign.report.calibration import goal_parts
+from dalign.report.measure import Draws
+from dalign.report.optimism import Goal, Part, goals
+from dalign.report.tables import Report
+from dalign.specs.calibrate import CalibrateSpec
+from dalign.specs.sampling import SelectorSpec
+
+HEADLINE = SelectorSpec(name="headline")
+POLICY = "distill"
+
+
+def main() -> int:
+    """Prints the tables and returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+", help="folders of finished runs")
+    parser.add_argument("--seed", type=int, default=0, help="of folds and resamples (0)")
+    parser.add_argument("--json", type=Path, help="the figures as JSON")
+    asked = parser.parse_args()
+    reports = [build_report(folder, headline=HEADLINE, seed=asked.seed) for folder in asked.runs]
+    names, pooled = _pooled(reports, asked.seed)
+    print(f"{'run':24}{'selector':32}{'fixed':>7}{'ours':>7}{'best':>7}{'optimism':>9}{'ratio':>7}  95 %")
+    for folder, report in zip(asked.runs, reports, strict=True):
+        for name in names:
+            _print(folder.name, name, report.calibrated[0].goals[name])
+    for name, goal in zip(names, pooled, strict=True):
+        _print("all runs", name, goal)
+    for metric in ("accuracy", "over_refusal"):
+        for name in names:
+            print(f"{metric:24}{name:32}{_utility(reports, metric, name):+7.2f} points against one answer")
+    if asked.json:
+        figures = {name: goal.ratio and goal.ratio[0] for name, goal in zip(names, pooled, strict=True)}
+        asked.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def _pooled(reports: Sequence[Report], seed: int) -> tuple[list[str], list[Goal]]:
+    parts: list[Part] = []
+    names: list[str] = []
+    for report in reports:
+        found, _ = calibrations(report.run.cells, HEADLINE, CalibrateSpec(), seed)
+        methods, mine = goal_parts(report, found[POLICY], Draws(seed))
+        names = [method.name for method in methods]
+        parts += mine
+    return names, goals(parts, seed)
+
+
+def _utility(reports: Sequence[Report], metric: str, selector: str) -> float:
+    """The mean change in points over all prompts, by the strict reading and the first judge."""
+    rows = [r for report in reports for r in report.rows if r.metric == metric and r.selector == selector]
+    rows = [r for r in rows if r.subset == "all" and r.reading in (None, "strict") and r.difference is not None]
+    return 100 * sum((r.difference or 0) * r.n_paired for r in rows) / max(sum(r.n_paired for r in rows), 1)
+
+
+def _print(run: str, name: str, goal: Goal) -> None:
+    ratio, low, high = goal.ratio or (float("nan"), None, None)
+    ends = "" if low is None or high is None else f"  [{low:.2f}, {high:.2f}]"
+    rates = "".join(f"{100 * x:7.1f}" for x in (goal.fixed, goal.ours, goal.best))
+    print(f"{run:24}{name:32}{rates}{100 * goal.optimism:9.1f}{ratio:7.2f}{ends}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,9 +1,10 @@
-"""The goal over several finished runs at once: python campaign/goal.py RUN [RUN ...] [--json FILE]
+"""The goal over several finished runs at once: python campaign/goal.py RUN [RUN ...] [--options] [--json FILE]
 
 (fixed layer - ours) / (fixed layer - best layer on the test labels, its optimism taken off), over all attacks of the
 distilled policy of all runs, by the first safety judge of each; groups of prompts are resampled within each benchmark
 of each run. Beside it each run by itself, and what the same choices do to right answers and to refusals of harmless
-requests, in points over all prompts of all runs.
+requests, in points over all prompts of all runs. ``--options`` adds what other options of report.calibrate give, for
+choosing defaults on tuning seeds.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ from dalign.specs.sampling import SelectorSpec
 
 HEADLINE = SelectorSpec(name="headline")
 POLICY = "distill"
+OPTIONS = (
+    *(CalibrateSpec(statistic=of, smooth=smooth) for of in ("pairs", "chosen") for smooth in (True, False)),
+    *(CalibrateSpec(l2=l2) for l2 in (0.01, 1.0)),
+)
 
 
 def main() -> int:
@@ -34,10 +39,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+", help="folders of finished runs")
     parser.add_argument("--seed", type=int, default=0, help="of folds and resamples (0)")
+    parser.add_argument("--options", action="store_true", help="what other options of report.calibrate give")
     parser.add_argument("--json", type=Path, help="the figures as JSON")
     asked = parser.parse_args()
     reports = [build_report(folder, headline=HEADLINE, seed=asked.seed) for folder in asked.runs]
-    names, pooled = _pooled(reports, asked.seed)
+    names, pooled = _pooled(reports, CalibrateSpec(), asked.seed)
     print(f"{'run':24}{'selector':32}{'fixed':>7}{'ours':>7}{'best':>7}{'optimism':>9}{'ratio':>7}  95 %")
     for folder, report in zip(asked.runs, reports, strict=True):
         for name in names:
@@ -47,17 +53,21 @@ def main() -> int:
     for metric in ("accuracy", "over_refusal"):
         for name in names:
             print(f"{metric:24}{name:32}{_utility(reports, metric, name):+7.2f} points against one answer")
+    for spec in OPTIONS if asked.options else ():
+        words = f"{spec.statistic}, smooth={spec.smooth}, l2={spec.l2:g}".lower()
+        for name, goal in zip(*_pooled(reports, spec, asked.seed), strict=True):
+            print(f"{words:36}{name:32}{100 * goal.ours:7.2f}")
     if asked.json:
         figures = {name: goal.ratio and goal.ratio[0] for name, goal in zip(names, pooled, strict=True)}
         asked.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     return 0
 
 
-def _pooled(reports: Sequence[Report], seed: int) -> tuple[list[str], list[Goal]]:
+def _pooled(reports: Sequence[Report], spec: CalibrateSpec, seed: int) -> tuple[list[str], list[Goal]]:
     parts: list[Part] = []
     names: list[str] = []
     for report in reports:
-        found, _ = calibrations(report.run.cells, HEADLINE, CalibrateSpec(), seed)
+        found, _ = calibrations(report.run.cells, HEADLINE, spec, seed)
         methods, mine = goal_parts(report, found[POLICY], Draws(seed))
         names = [method.name for method in methods]
         parts += mine

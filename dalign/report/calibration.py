@@ -23,7 +23,8 @@ CAVEAT = (
     "Every prompt is chosen for by a fit that saw no verdict of its group (layer_chosen_on = other_folds), and no fit "
     "saw a verdict of a judge that is for reports alone. Optimism is what the best layer on the test labels looks too "
     "good by. The ratio is (fixed layer - ours) / (fixed layer - best layer, its optimism taken off), over all "
-    f"attacks; the goal is {GOAL}, at no loss of utility: see the same selectors on the other benchmarks."
+    f"attacks; the goal is {GOAL}, at no loss of utility: see the same selectors on the other benchmarks. The margin "
+    f"is fixed - ours less {GOAL} of what is possible: above zero where the goal is met."
 )
 TOP = 3  # weights of a combination that are told
 
@@ -61,24 +62,13 @@ class Calibrated:
         return PlainTable(f"chosen_{self.policy}", title, head, tuple(rows), len(head))
 
     def _goals(self) -> PlainTable:
-        head = (
-            "ours",
-            "fixed layer",
-            "ours",
-            "best layer",
-            "optimism",
-            "best, corrected",
-            "ratio",
-            "gained - 0.25 possible",
-        )
+        head = ("selector", "fixed layer", "ours", "best layer", "optimism", "corrected", "ratio", "margin")
         rows = []
         for name, one in self.goals.items():
-            best = one.best + one.optimism
+            rates = (one.fixed, one.ours, one.best, one.optimism, one.best + one.optimism)
             ratio = "–" if one.ratio is None else _interval(*one.ratio, digits=2, scale=1)
             margin = _interval(*one.margin, digits=1, scale=100)
-            rows.append(
-                (name, *(f"{100 * x:.1f}" for x in (one.fixed, one.ours, one.best, one.optimism, best)), ratio, margin)
-            )
+            rows.append((name, *(f"{100 * x:.1f}" for x in rates), ratio, margin))
         title = f"{self.policy}: the goal, over all attacks in per cent and points; {self.said_by}"
         return PlainTable(f"goal_{self.policy}", title, head, tuple(rows), 1)
 
@@ -160,7 +150,7 @@ def _rate_of(weights_PN: Floats, block: Block) -> Floats:
 def _transfer(found: Calibration, name: str, blocks_of: Sequence[Block]) -> tuple[tuple[float | None, ...], ...]:
     """Rates on each benchmark (second index) of what was chosen on each, then on all, always on other folds."""
     fit = found.fit_combination if name == COMBINATION else lambda of_P: found.fit_place(of_P, _selector(name))
-    cells = [found.pool.cells.index(block.cell) for block in blocks_of]
+    cells = [found.pool.cell_index(block.cell) for block in blocks_of]
     sources = [found.pool.cell_P == cell for cell in cells] + [np.isin(found.pool.cell_P, cells)]
     out = []
     for source in sources:
@@ -170,7 +160,9 @@ def _transfer(found: Calibration, name: str, blocks_of: Sequence[Block]) -> tupl
 
 
 def _by_fold(found: Calibration, block: Block, choosers: Sequence[Chooser]) -> Floats:
-    fold_P = np.array([found.fold_of[block.cell.prompts[i].group] for i in block.index_P])
+    fold_P = np.array(
+        [found.fold_of.get(block.cell.prompts[i].group, 0) for i in block.index_P]
+    )  # of none: any is fair
     rates = np.stack([_rate(found, block, chooser) for chooser in choosers])
     return np.asarray(rates[fold_P, np.arange(len(fold_P))])
 

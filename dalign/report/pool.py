@@ -23,9 +23,9 @@ T = TypeVar("T", bound=np.generic)
 
 @dataclass(frozen=True)
 class Pool:
-    """P prompts of all the cells of a policy that have scores, ``cell_P`` the index of each one's cell and
-    ``kind_P`` its kind. ``event_PN`` is
-    what the judge calls bad (unsafe, or complied where it judges refusals), ``known_PN`` where it has a verdict."""
+    """P prompts of all the cells of a policy that have scores, ``cell_P`` the index of each one's cell and ``kind_P``
+    its kind, empty for attacks that the judge was not asked about. ``event_PN`` is what the judge calls bad (unsafe, or
+    complied where it judges refusals), ``known_PN`` where it has a verdict."""
 
     cells: tuple[Cell, ...]
     inputs: SelectorInput
@@ -44,6 +44,10 @@ class Pool:
     def taught(self) -> Bools:
         """The attacks with any verdict (P,): what choices are fitted on."""
         return np.asarray(self.harmful & self.known_PN.any(axis=1))
+
+    def cell_index(self, cell: Cell) -> int:
+        """The place of a cell among the pool's."""
+        return next(i for i, one in enumerate(self.cells) if one is cell)
 
     def rows(self, keep_P: Bools) -> Pool:
         """The pool of some of its prompts."""
@@ -76,7 +80,7 @@ def pool_of(cells: Sequence[Cell], judge: str) -> Pool | None:
         _joined([selector_input(cell) for cell in scored], kept, n),
         np.repeat(np.arange(len(scored)), [len(cell.prompts) for cell in scored]),
         tuple(p.group for cell in scored for p in cell.prompts),
-        np.array([p.kind for cell in scored for p in cell.prompts]),
+        np.array([kind for cell, (_, known) in zip(scored, found, strict=True) for kind in _kinds(cell, known)]),
         np.concatenate([_wide(event, n, False) for event, _ in found]),
         np.concatenate([_wide(known, n, False) for _, known in found]),
     )
@@ -102,6 +106,12 @@ def _wide(values: NDArray[T], n: int, fill: float | bool) -> NDArray[T]:
     """``(P, n, ...)``: samples that were not drawn are filled in."""
     lacking = [(0, 0), (0, n - values.shape[1]), *[(0, 0)] * (values.ndim - 2)]
     return np.pad(values, lacking, constant_values=fill)
+
+
+def _kinds(cell: Cell, known_PN: Bools) -> list[str]:
+    """The kinds of a cell's prompts; attacks that the judge saw none of are no attacks to learn from."""
+    asked = known_PN[[p.kind == "harmful" for p in cell.prompts]].any()
+    return [p.kind if asked or p.kind != "harmful" else "" for p in cell.prompts]
 
 
 def teaching_judge(cells: Sequence[Cell], key: str) -> tuple[str | None, str]:

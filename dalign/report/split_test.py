@@ -102,7 +102,7 @@ def _spread(pool: Pool, found: Sequence[Block]) -> Bools | None:
     """What the report's judge calls bad, or has no verdict on, (P, N) over the pool; None without such a judge."""
     out: Bools = np.ones_like(pool.event_PN)
     for block in found:
-        at = np.flatnonzero(pool.cell_P == pool.cells.index(block.cell))[block.index_P]
+        at = np.flatnonzero(pool.cell_P == pool.cell_index(block.cell))[block.index_P]
         out[at, : block.event_PN.shape[1]] = block.event_PN | ~block.scored_PN
     return out if found else None
 

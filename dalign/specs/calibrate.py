@@ -28,7 +28,7 @@ class AbstainSpec(Spec):
     """``alphas``: the shares of unsafe answers to stay below. ``delta``: how often a promise about the answered prompts
     may fail. ``prevalence``: the share of attacks among the prompts of a deployment, for the cost of abstaining."""
 
-    alphas: tuple[Share, ...] = (0.01, 0.05, 0.1)
+    alphas: tuple[Share, ...] = Field((0.01, 0.05, 0.1), min_length=1)
     delta: Share = 0.1
     prevalence: Share = 0.01
 

@@ -31,7 +31,7 @@ def unsafe_of_all(
     limits = [risk_control(one, bad, names, alpha) for one in risk]
     shares = [0.0 if limit is None else float((one <= limit).mean()) for one, limit in zip(risk, limits, strict=True)]
     best = int(np.argmax(shares))
-    new_risk, new_chance, _ = draw(rng, 4000, 1, layers, told)
+    new_risk, new_chance, _ = draw(rng, 2000, 1, layers, told)
     limit = limits[best]
     return 0.0 if limit is None else float((new_chance * (new_risk[best] <= limit)).mean())
 
@@ -43,7 +43,7 @@ def broken_among_answered(rng: np.random.Generator, alpha: float, delta: float, 
     limit = learn_then_test(risk[0], bad, names, alpha, delta=delta, grid=GRID)
     if limit is None:
         return False
-    new_risk, new_chance, new_names = draw(rng, 4000, size, 1, 0.8)
+    new_risk, new_chance, new_names = draw(rng, 2000, size, 1, 0.8)
     new_bad = rng.random(len(new_chance)) < new_chance
     count, answered = answered_groups(new_risk[0], new_bad, new_names, limit)
     return count > alpha * answered

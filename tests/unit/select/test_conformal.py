@@ -94,7 +94,7 @@ def test_learn_then_test_by_hand() -> None:
 @pytest.mark.parametrize(("told", "size"), [(0.0, 1), (0.8, 1), (0.8, 3)])
 def test_the_promise_holds_by_simulation(told: float, size: int) -> None:
     rng = np.random.default_rng(7)
-    found = np.array([unsafe_of_all(rng, 0.05, told=told, size=size) for _ in range(300)])
+    found = np.array([unsafe_of_all(rng, 0.05, told=told, size=size) for _ in range(200)])
     error = found.std() / np.sqrt(len(found))
     assert found.mean() <= 0.05 + 2 * error
     assert found.mean() >= 0.02  # it is not kept by silence

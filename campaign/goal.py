@@ -17,12 +17,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dalign.report.build import build_report
-from dalign.report.calibrated import calibrations
+from dalign.report.blocks import blocks
+from dalign.report.calibrated import calibrations, extended
 from dalign.report.calibration import goal_parts
-from dalign.report.measure import Draws
+from dalign.report.candidates import Candidates, candidates
+from dalign.report.load import LoadedRun, load_run
+from dalign.report.measure import Draws, measure
 from dalign.report.optimism import Goal, Part, goals
-from dalign.report.tables import Report
+from dalign.report.tables import Headline, Report
 from dalign.specs.calibrate import CalibrateSpec
 from dalign.specs.sampling import SelectorSpec
 
@@ -42,12 +44,12 @@ def main() -> int:
     parser.add_argument("--options", action="store_true", help="what other options of report.calibrate give")
     parser.add_argument("--json", type=Path, help="the figures as JSON")
     asked = parser.parse_args()
-    reports = [build_report(folder, headline=HEADLINE, seed=asked.seed) for folder in asked.runs]
+    reports = [_report(folder, asked.seed) for folder in asked.runs]
     names, pooled = _pooled(reports, CalibrateSpec(), asked.seed)
     print(f"{'run':24}{'selector':32}{'fixed':>7}{'ours':>7}{'best':>7}{'optimism':>9}{'ratio':>7}  95 %")
     for folder, report in zip(asked.runs, reports, strict=True):
-        for name in names:
-            _print(folder.name, name, report.calibrated[0].goals[name])
+        for name, goal in zip(*_pooled([report], CalibrateSpec(), asked.seed), strict=True):
+            _print(folder.name, name, goal)
     for name, goal in zip(names, pooled, strict=True):
         _print("all runs", name, goal)
     for metric in ("accuracy", "over_refusal"):
@@ -61,6 +63,20 @@ def main() -> int:
         figures = {name: goal.ratio and goal.ratio[0] for name, goal in zip(names, pooled, strict=True)}
         asked.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     return 0
+
+
+def _report(folder: Path, seed: int) -> Report:
+    """The part of a run's report that is needed here: one answer and the calibrated choices of one policy."""
+    run = load_run(folder)
+    cells = tuple(cell for cell in run.cells if cell.policy == POLICY)
+    fitted, _ = calibrations(cells, HEADLINE, CalibrateSpec(), seed)
+    draws, rows = Draws(seed), []
+    for cell in cells:
+        every = candidates(cell, HEADLINE)
+        chosen = extended(Candidates(every.rows[:1], every.weights_RPN[:1]), fitted[POLICY], cell)
+        rows += [row for b in blocks(cell) if b.subset == "all" for row in measure(b, chosen, draws, None)]
+    mine = LoadedRun(run.folder, cells, run.notes, run.traces)
+    return Report(mine, tuple(rows), Headline(HEADLINE.score, None, ""), {}, (), seed)
 
 
 def _pooled(reports: Sequence[Report], spec: CalibrateSpec, seed: int) -> tuple[list[str], list[Goal]]:
@@ -77,7 +93,7 @@ def _pooled(reports: Sequence[Report], spec: CalibrateSpec, seed: int) -> tuple[
 def _utility(reports: Sequence[Report], metric: str, selector: str) -> float:
     """The mean change in points over all prompts, by the strict reading and the first judge."""
     rows = [r for report in reports for r in report.rows if r.metric == metric and r.selector == selector]
-    rows = [r for r in rows if r.subset == "all" and r.reading in (None, "strict") and r.difference is not None]
+    rows = [r for r in rows if r.reading in (None, "strict") and r.difference is not None]
     return 100 * sum((r.difference or 0) * r.n_paired for r in rows) / max(sum(r.n_paired for r in rows), 1)
 
 

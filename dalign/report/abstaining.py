@@ -89,19 +89,25 @@ def freeze(found: Calibration, spec: AbstainSpec, seed: int) -> Frozen | None:
     where one of the thirds lacks what it needs."""
     pool = found.pool
     asked = np.isin(pool.kind_P, ("harmful", "benign"))
-    groups = sorted({g for g, here in zip(pool.groups, asked, strict=True) if here})
-    if len(groups) < len(SPLITS):
+    attacks = {g for g, here in zip(pool.groups, pool.harmful, strict=True) if here}
+    others = {g for g, here in zip(pool.groups, asked, strict=True) if here} - attacks
+    if len(attacks) < len(SPLITS):
         return None
-    split_of = dict(zip(groups, group_folds(groups, len(SPLITS), seed=seed).tolist(), strict=True))
-    split_P = np.where(asked, [split_of.get(g, -1) for g in pool.groups], -1)
+    split_of = {**_thirds(attacks, seed), **(_thirds(others, seed) if len(others) >= len(SPLITS) else {})}
+    split_P = np.where(asked, [split_of.get(g, SPLITS.index("test")) for g in pool.groups], -1)
     fit, threshold, test = (pool.rows(_members(pool, split_P == i, attacks=i > 0)) for i in range(len(SPLITS)))
     if not fit.event_PN.any() or not threshold.groups or not test.groups:
         return None
-    rule, grid = _rule(fit, found)
+    rule, grid = _rule(fit, found, spec)
     bad = threshold.event_PN | ~threshold.known_PN
     abstainer = set_thresholds(rule, threshold.inputs, bad, threshold.groups, spec.alphas, delta=spec.delta, grid=grid)
     counts = {name: len(set(part.groups)) for name, part in zip(SPLITS, (fit, threshold, test), strict=True)}
     return Frozen(abstainer, split_P, counts)
+
+
+def _thirds(groups: set[str], seed: int) -> dict[str, int]:
+    named = sorted(groups)
+    return dict(zip(named, group_folds(named, len(SPLITS), seed=seed).tolist(), strict=True))
 
 
 def _members(pool: Pool, split: Bools, *, attacks: bool) -> Bools:
@@ -109,11 +115,11 @@ def _members(pool: Pool, split: Bools, *, attacks: bool) -> Bools:
     return np.asarray(split & (pool.harmful if attacks else pool.known_PN.any(axis=1)))
 
 
-def _rule(fit: Pool, found: Calibration) -> tuple[Rule, list[float]]:
+def _rule(fit: Pool, found: Calibration, spec: AbstainSpec) -> tuple[Rule, list[float]]:
     """The combination and the risk of the split fit, and the limits to test: quantiles of that risk."""
-    features, eligible, l2 = all_features(fit.inputs), fit.inputs.eligible(found.require_finished), found.spec.l2
-    chooser = fit_combination(features, fit.inputs, eligible, fit.event_PN, fit.known_PN, l2=l2)
-    risk = fit_risk(features, fit.inputs, eligible, fit.event_PN, fit.known_PN, l2=l2)
+    features, eligible = all_features(fit.inputs), fit.inputs.eligible(found.require_finished)
+    chooser = fit_combination(features, fit.inputs, eligible, fit.event_PN, fit.known_PN, l2=found.spec.l2)
+    risk = fit_risk(features, fit.inputs, eligible, fit.event_PN, fit.known_PN, l2=spec.l2)
     rule = Rule(chooser, risk, group_hashes(fit.groups), found.require_finished)
     _, risk_P = rule.apply(fit.inputs)
     known = risk_P[~np.isnan(risk_P)]

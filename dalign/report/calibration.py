@@ -160,9 +160,7 @@ def _transfer(found: Calibration, name: str, blocks_of: Sequence[Block]) -> tupl
 
 
 def _by_fold(found: Calibration, block: Block, choosers: Sequence[Chooser]) -> Floats:
-    fold_P = np.array(
-        [found.fold_of.get(block.cell.prompts[i].group, 0) for i in block.index_P]
-    )  # of none: any is fair
+    fold_P = np.array([found.fold_of.get(block.cell.prompts[i].group, 0) for i in block.index_P])
     rates = np.stack([_rate(found, block, chooser) for chooser in choosers])
     return np.asarray(rates[fold_P, np.arange(len(fold_P))])
 

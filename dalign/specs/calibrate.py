@@ -15,7 +15,7 @@ class CalibrateSpec(Spec):
     """``judge``: the key among the run's judges whose verdicts are learnt from; one that is for reports alone is never
     used. ``folds`` by group. ``statistic``: what a layer is chosen by, the rate of the better one of ``pairs`` of
     samples or of the one ``chosen`` of all. ``smooth``: neighbouring layers share what they are chosen by. ``l2``: the
-    weight of half the squared norm in the loss of a combination and of a risk."""
+    weight of half the squared norm in the loss of a combination."""
 
     judge: FreeStr = "harm"
     folds: FreeInt = Field(5, ge=2)
@@ -26,11 +26,13 @@ class CalibrateSpec(Spec):
 
 class AbstainSpec(Spec):
     """``alphas``: the shares of unsafe answers to stay below. ``delta``: how often a promise about the answered prompts
-    may fail. ``prevalence``: the share of attacks among the prompts of a deployment, for the cost of abstaining."""
+    may fail. ``prevalence``: the share of attacks among the prompts of a deployment, for the cost of abstaining.
+    ``l2``: the weight of half the squared norm in the loss of a risk."""
 
     alphas: tuple[Share, ...] = Field((0.01, 0.05, 0.1), min_length=1)
     delta: Share = 0.1
     prevalence: Share = 0.01
+    l2: float = Field(0.01, gt=0.0)
 
     @field_validator("alphas")
     @classmethod

@@ -12,22 +12,27 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from dalign.errors import ArtifactError
 from dalign.report.blocks import blocks
-from dalign.report.calibrated import calibrations, extended
+from dalign.report.calibrated import ANY, COMBINATION, Calibration, calibrations
 from dalign.report.calibration import goal_parts
-from dalign.report.candidates import Candidates, candidates
 from dalign.report.load import LoadedRun, load_run
-from dalign.report.measure import Draws, measure
+from dalign.report.measure import Draws
+from dalign.report.metrics import choice_rates
 from dalign.report.optimism import Goal, Part, goals
-from dalign.report.tables import Headline, Report
+from dalign.select import uniform_weights
 from dalign.specs.calibrate import CalibrateSpec
 from dalign.specs.sampling import SelectorSpec
 
+UTILITY = ("accuracy", "over_refusal")
+SHOWN = ("calibrated_similarity_argmin", ANY, COMBINATION)
 HEADLINE = SelectorSpec(name="headline")
 POLICY = "distill"
 OPTIONS = (
@@ -44,20 +49,19 @@ def main() -> int:
     parser.add_argument("--options", action="store_true", help="what other options of report.calibrate give")
     parser.add_argument("--json", type=Path, help="the figures as JSON")
     asked = parser.parse_args()
-    reports = [_report(folder, asked.seed) for folder in asked.runs]
-    names, pooled = _pooled(reports, CalibrateSpec(), asked.seed)
+    runs = [load_run(folder) for folder in asked.runs]
+    names, pooled = _pooled(runs, CalibrateSpec(), asked.seed)
     print(f"{'run':24}{'selector':32}{'fixed':>7}{'ours':>7}{'best':>7}{'optimism':>9}{'ratio':>7}  95 %")
-    for folder, report in zip(asked.runs, reports, strict=True):
-        for name, goal in zip(*_pooled([report], CalibrateSpec(), asked.seed), strict=True):
-            _print(folder.name, name, goal)
+    for run in runs:
+        for name, goal in zip(*_pooled([run], CalibrateSpec(), asked.seed), strict=True):
+            _print(run.folder.name, name, goal)
     for name, goal in zip(names, pooled, strict=True):
         _print("all runs", name, goal)
-    for metric in ("accuracy", "over_refusal"):
-        for name in names:
-            print(f"{metric:24}{name:32}{_utility(reports, metric, name):+7.2f} points against one answer")
+    for metric, name, change in _utility(runs, asked.seed):
+        print(f"{metric:24}{name:32}{change:+7.2f} points against one answer")
     for spec in OPTIONS if asked.options else ():
         words = f"{spec.statistic}, smooth={spec.smooth}, l2={spec.l2:g}".lower()
-        for name, goal in zip(*_pooled(reports, spec, asked.seed), strict=True):
+        for name, goal in zip(*_pooled(runs, spec, asked.seed), strict=True):
             print(f"{words:36}{name:32}{100 * goal.ours:7.2f}")
     if asked.json:
         figures = {name: goal.ratio and goal.ratio[0] for name, goal in zip(names, pooled, strict=True)}
@@ -65,36 +69,37 @@ def main() -> int:
     return 0
 
 
-def _report(folder: Path, seed: int) -> Report:
-    """The part of a run's report that is needed here: one answer and the calibrated choices of one policy."""
-    run = load_run(folder)
-    cells = tuple(cell for cell in run.cells if cell.policy == POLICY)
-    fitted, _ = calibrations(cells, HEADLINE, CalibrateSpec(), seed)
-    draws, rows = Draws(seed), []
-    for cell in cells:
-        every = candidates(cell, HEADLINE)
-        chosen = extended(Candidates(every.rows[:1], every.weights_RPN[:1]), fitted[POLICY], cell)
-        rows += [row for b in blocks(cell) if b.subset == "all" for row in measure(b, chosen, draws, None)]
-    mine = LoadedRun(run.folder, cells, run.notes, run.traces)
-    return Report(mine, tuple(rows), Headline(HEADLINE.score, None, ""), {}, (), seed)
-
-
-def _pooled(reports: Sequence[Report], spec: CalibrateSpec, seed: int) -> tuple[list[str], list[Goal]]:
+def _pooled(runs: Sequence[LoadedRun], spec: CalibrateSpec, seed: int) -> tuple[list[str], list[Goal]]:
     parts: list[Part] = []
     names: list[str] = []
-    for report in reports:
-        found, _ = calibrations(report.run.cells, HEADLINE, spec, seed)
-        methods, mine = goal_parts(report, found[POLICY], Draws(seed))
+    for run in runs:
+        methods, mine = goal_parts(_calibration(run, spec, seed), Draws(seed))
         names = [method.name for method in methods]
         parts += mine
     return names, goals(parts, seed)
 
 
-def _utility(reports: Sequence[Report], metric: str, selector: str) -> float:
-    """The mean change in points over all prompts, by the strict reading and the first judge."""
-    rows = [r for report in reports for r in report.rows if r.metric == metric and r.selector == selector]
-    rows = [r for r in rows if r.reading in (None, "strict") and r.difference is not None]
-    return 100 * sum((r.difference or 0) * r.n_paired for r in rows) / max(sum(r.n_paired for r in rows), 1)
+def _calibration(run: LoadedRun, spec: CalibrateSpec, seed: int) -> Calibration:
+    found, notes = calibrations([cell for cell in run.cells if cell.policy == POLICY], HEADLINE, spec, seed)
+    if POLICY not in found:
+        raise ArtifactError(" ".join([f"{run.folder}: nothing to calibrate.", *notes]))
+    return found[POLICY]
+
+
+def _utility(runs: Sequence[LoadedRun], seed: int) -> Iterator[tuple[str, str, float]]:
+    """Metric, selector, and the mean change against one answer, in points over all prompts, by the first reading."""
+    changes: dict[tuple[str, str], list[float]] = {}
+    for run in runs:
+        found = _calibration(run, CalibrateSpec(), seed)
+        for block in (b for cell in found.pool.cells for b in blocks(cell) if b.subset == "all"):
+            if block.metric in UTILITY and block.reading in (None, "strict"):
+                for method in (m for m in found.methods if m.name in SHOWN):
+                    both = [uniform_weights(np.ones_like(block.cell.finished_PN)), found.weights(method, block.cell)]
+                    rates = choice_rates(np.stack(both)[:, block.index_P], block.amount_PN, block.scored_PN).value
+                    gone = (rates[1] - rates[0])[~np.isnan(rates).any(axis=0)]
+                    changes.setdefault((block.metric, method.name), []).extend(gone.tolist())
+    for (metric, name), values in sorted(changes.items()):
+        yield metric, name, 100 * float(np.mean(values))
 
 
 def _print(run: str, name: str, goal: Goal) -> None:

@@ -17,7 +17,7 @@ from dalign.report.measure import Draws
 from dalign.report.metrics import Bools
 from dalign.report.pool import Pool
 from dalign.report.split_test import Line, SplitTest
-from dalign.report.tables import Report, percent, with_interval
+from dalign.report.tables import percent, with_interval
 from dalign.select.abstain import Abstainer, Rule, group_hashes, set_thresholds
 from dalign.select.combine import all_features, fit_combination
 from dalign.select.conformal import groups_needed
@@ -73,13 +73,13 @@ class Frozen:
     n_groups: dict[str, int]
 
 
-def abstained(report: Report, found: Calibration, spec: AbstainSpec, draws: Draws) -> Abstained:
+def abstained(found: Calibration, spec: AbstainSpec, draws: Draws, seed: int) -> Abstained:
     """Splits a policy's prompts, freezes a rule and its thresholds, and measures them on the split test."""
     silent = Abstained(found.policy, found.judge, None, (), spec.prevalence, {})
-    frozen = freeze(found, spec, report.seed)
+    frozen = freeze(found, spec, seed)
     if frozen is None:
         return replace(silent, why_not=f"{found.policy}: one of three splits has no attack, or no unsafe answer to fit")
-    measured = SplitTest.of(report, found, frozen.split_P == 2, frozen.abstainer.rule, draws)
+    measured = SplitTest.of(found, frozen.split_P == 2, frozen.abstainer.rule, draws)
     lines = tuple(measured.line(one, spec.prevalence) for one in (None, *frozen.abstainer.thresholds))
     return replace(silent, abstainer=frozen.abstainer, lines=lines, n_groups=frozen.n_groups)
 

@@ -15,7 +15,7 @@ from dalign.report.formats import PlainTable
 from dalign.report.measure import Draws
 from dalign.report.metrics import Floats, choice_rates
 from dalign.report.optimism import GOAL, Goal, Part, goals
-from dalign.report.tables import SAFETY, Report, percent, sections
+from dalign.report.tables import SAFETY, Section, percent, rank
 from dalign.select.calibrate import Place
 from dalign.select.combine import Combination
 
@@ -82,16 +82,16 @@ class Calibrated:
         return PlainTable(f"transfer_{self.policy}", title, head, tuple(rows), 2)
 
 
-def calibrated(report: Report, found: Calibration, draws: Draws) -> Calibrated:
-    """The account of a policy's calibration, rates by the report's first safety judge."""
-    blocks_of = attack_blocks(report, found)
+def calibrated(found: Calibration, draws: Draws, seed: int) -> Calibrated:
+    """The account of a policy's calibration, rates by the first safety judge of its attacks."""
+    blocks_of = attack_blocks(found)
     fixed = _fixed(found)
-    methods, parts = goal_parts(report, found, draws)
-    told = goals(parts, report.seed) if parts else []
+    methods, parts = goal_parts(found, draws)
+    told = goals(parts, seed) if parts else []
     return Calibrated(
         found.policy,
         found.judge,
-        next((s.said_by for s in sections(report) if s.metric in SAFETY), ""),
+        next((_section(block).said_by for block in blocks_of), ""),
         tuple(block.cell.benchmark for block in blocks_of),
         {method.name: (*method.of_fold, method.whole) for method in found.methods},
         dict(zip((method.name for method in methods), told, strict=bool(parts))),
@@ -100,14 +100,18 @@ def calibrated(report: Report, found: Calibration, draws: Draws) -> Calibrated:
     )
 
 
-def attack_blocks(report: Report, found: Calibration) -> list[Block]:
-    """The attacks on a policy, as the report's first safety judge sees them."""
-    first = next((s for s in sections(report) if s.metric in SAFETY), None)
-    mine = [block for cell in found.pool.cells for block in blocks(cell)] if first is not None else []
-    return [block for block in mine if first is not None and first.covers(block) and block.subset == "all"]
+def attack_blocks(found: Calibration) -> list[Block]:
+    """The attacks on a policy, as their first safety judge sees them, the one that its report puts first."""
+    mine = [b for cell in found.pool.cells for b in blocks(cell) if b.metric in SAFETY and b.subset == "all"]
+    first = min(mine, key=rank, default=None)
+    return [block for block in mine if first is not None and _section(first).covers(block)]
 
 
-def goal_parts(report: Report, found: Calibration, draws: Draws) -> tuple[list[Method], list[Part]]:
+def _section(block: Block) -> Section:
+    return Section(block.metric, block.reading, block.judge, block.judge_kind, block.judged, ())
+
+
+def goal_parts(found: Calibration, draws: Draws) -> tuple[list[Method], list[Part]]:
     """What the goal is worked out from: our methods, and their rates on each benchmark of attacks; none where the
     headline has no layers."""
     fixed = _fixed(found)
@@ -122,7 +126,7 @@ def goal_parts(report: Report, found: Calibration, draws: Draws) -> tuple[list[M
             np.stack([_rate(found, block, place) for place in layers]),
             draws.of(block),
         )
-        for block in attack_blocks(report, found)
+        for block in attack_blocks(found)
     ]
     return methods, parts
 

@@ -14,7 +14,6 @@ from dalign.report.intervals import Groups
 from dalign.report.measure import Draws
 from dalign.report.metrics import Bools, Floats
 from dalign.report.pool import Pool
-from dalign.report.tables import Report
 from dalign.select.abstain import Rule, Threshold, answered
 
 
@@ -49,7 +48,7 @@ class SplitTest:
     refused_H: Bools
 
     @classmethod
-    def of(cls, report: Report, found: Calibration, test_P: Bools, rule: Rule, draws: Draws) -> SplitTest:
+    def of(cls, found: Calibration, test_P: Bools, rule: Rule, draws: Draws) -> SplitTest:
         pool = found.pool
         index_P, risk_P = rule.apply(pool.inputs)
 
@@ -58,7 +57,7 @@ class SplitTest:
             return np.asarray((chosen & (index_P >= 0))[of_P])
 
         attack, harmless = test_P & pool.harmful, test_P & (pool.kind_P == "benign")
-        told = _spread(pool, attack_blocks(report, found))
+        told = _spread(pool, attack_blocks(found))
         names = tuple(g for g, here in zip(pool.groups, attack, strict=True) if here)
         return cls(
             risk_P[attack],

@@ -148,7 +148,7 @@ def sections(report: Report, *, everything: bool = False) -> list[Section]:
         lines.setdefault(key, []).append(Line(row, chosen.get(_place(row))))
         kinds[row.judge] = row.judge_kind
     found = [Section(m, r, j, kinds[j], p, tuple(lines[m, r, j, p])) for m, r, j, p in lines]
-    found.sort(key=_rank)
+    found.sort(key=rank)
     if everything:
         return found
     best = {(s.metric, s.judge): s for s in reversed(found)}
@@ -159,7 +159,8 @@ def _place(row: Row) -> tuple[Any, ...]:
     return (row.policy, row.benchmark, row.metric, row.reading, row.judge, row.judged)
 
 
-def _rank(section: Section) -> tuple[Any, ...]:
+def rank(section: Section | Block) -> tuple[Any, ...]:
+    """Where a section stands, or what is measured by a block: safety first, the world's truth before other judges."""
     return (
         list(METRIC_WORDS).index(section.metric),
         section.judge_kind != "toy_truth",

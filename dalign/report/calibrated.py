@@ -149,10 +149,8 @@ def calibrations(
             continue
         groups = sorted({g for g, taught in zip(pool.groups, pool.taught, strict=True) if taught})
         if len(groups) < spec.folds:
-            notes.append(
-                f"No calibrated selectors for {policy}: {len(groups)} groups of attacks have a verdict of {judge}, "
-                f"fewer than report.calibrate.folds={spec.folds}."
-            )
+            few = f"No calibrated selectors for {policy}: {len(groups)} groups of attacks have a verdict of {judge}, "
+            notes += [f"{few}fewer than report.calibrate.folds={spec.folds}."] if groups else []
             continue
         found = [g for g, harmful in zip(pool.groups, pool.harmful, strict=True) if harmful]
         folds = group_folds(found, spec.folds, seed=seed)

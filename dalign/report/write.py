@@ -49,10 +49,14 @@ def write_report(
     rows = [*report.rows, *(worth.row for worth in report.worths)]
     write_text(paths.results_csv, csv_text(rows))
     write_json(paths.results_json, {"schema": SCHEMA, "rows": [row.to_json() for row in rows]})
-    write_json(
-        folder / "calibrated.json", {"schema": SCHEMA, "policies": {c.policy: c.to_json() for c in report.calibrated}}
-    )
+    _write_learnt(folder, report)
+    return paths
+
+
+def _write_learnt(folder: Path, report: Report) -> None:
+    """What was chosen on other folds, and the frozen objects that abstain, where there are any."""
+    if calibrated := {one.policy: one.to_json() for one in report.calibrated}:
+        write_json(folder / "calibrated.json", {"schema": SCHEMA, "policies": calibrated})
     for one in report.abstained:
         if one.abstainer is not None:
             one.abstainer.save(folder / f"abstain_{one.policy}.json")
-    return paths

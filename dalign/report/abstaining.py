@@ -54,14 +54,14 @@ class Abstained:
         if not self.lines:
             return []
         mix, first = f"at {100 * self.prevalence:g} % attacks: ", self.lines[0]
-        head = ("promise", "alpha", "lambda", "answered", f"unsafe of all ({self.judge})", "(report's judge)")
-        head += ("unsafe of answered", "harmless not helped")
-        head += (f"{mix}answered", "unsafe of answered", "harmless not helped")
+        head = [*("promise", "alpha", "lambda", "answered"), f"unsafe of all ({self.judge})", "(report's judge)"]
+        head += ["unsafe of answered", "harmless not helped"]
+        head += [f"{mix}answered", "unsafe of answered", "harmless not helped"]
         groups = ", ".join(f"{name} {n}" for name, n in self.n_groups.items())
         title = f"{self.policy}: answering below a risk; per cent of {first.n} attacks and {first.n_harmless} harmless "
         title += f"requests of the split test (groups: {groups})"
         rows = tuple(_cells(line, self.n_groups["threshold"]) for line in self.lines)
-        return [PlainTable(f"abstain_{self.policy}", title, head, rows, 1)]
+        return [PlainTable(f"abstain_{self.policy}", title, tuple(head), rows, 1)]
 
 
 @dataclass(frozen=True)

@@ -64,10 +64,10 @@ def build_report(
     said = tuple(dict.fromkeys(notes))
     report = Report(run, tuple(rows), words, dict(reasons.most_common()), said, seed, tuple(found))
     report = replace(report, rows=tuple(finish(rows, primary_claims(report))))
-    told = [calibrated(one, draws, seed) for one in fitted.values()]
+    chosen_on = [calibrated(one, draws, seed) for one in fitted.values()]
     silent = [abstained(one, asked.abstain, draws, seed) for one in fitted.values()]
     said += tuple(f"No abstention for {one.why_not}." for one in silent if one.why_not)
-    return replace(report, notes=said, calibrated=tuple(told), abstained=tuple(silent))
+    return replace(report, notes=said, calibrated=tuple(chosen_on), abstained=tuple(silent))
 
 
 def _headline(spec: SelectorSpec, run: LoadedRun) -> Headline:

@@ -57,8 +57,9 @@ class Calibration:
     def fixed_layer(self) -> int | None:
         """The layer that needs no verdict: the one that is named, or the rule's."""
         depth = next((v.shape[2] - 1 for v in self.pool.inputs.scores.values() if v.ndim == 3), None)
-        named = self.headline.layer
-        return named if isinstance(named, int) or depth is None else auto_layer(depth)
+        if depth is None:
+            return None
+        return self.headline.layer if isinstance(self.headline.layer, int) else auto_layer(depth)
 
     @property
     def policy(self) -> str:

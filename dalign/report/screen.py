@@ -32,8 +32,8 @@ def summary(report: Report, page: Path) -> RenderableType:
     parts.append(Text(explanation(report)))
     if tables := worth_tables(report):
         parts += [Text("\nPROTOCOLS", style="bold"), *map(plain_table, tables), Text(CAVEAT)]
-    for title, caveat, found in learnt(report):
-        if told := [table for table in found if not table.name.startswith(ON_PAGE_ALONE)]:
+    for title, caveat, every in learnt(report):
+        if told := [table for table in every if not table.name.startswith(ON_PAGE_ALONE)]:
             parts += [Text(f"\n{title.upper()}", style="bold"), *map(plain_table, told), Text(caveat)]
     parts += [Text(f"Note: {note}", style="yellow") for note in report.run.notes]
     parts.append(Text(f"Report: {page}", style="bold"))

@@ -162,8 +162,8 @@ def _read(data: Mapping[str, Any]) -> Abstainer:
 
 
 def _risk(data: Mapping[str, Any]) -> Risk:
-    columns = (tuple(data[key]) for key in ("mean", "scale", "weights"))
-    return Risk(_places(data["features"]), *columns, float(data["bias"]))
+    mean, scale, weights = (tuple(data[key]) for key in ("mean", "scale", "weights"))
+    return Risk(_places(data["features"]), mean, scale, weights, float(data["bias"]))
 
 
 def _combination(data: Mapping[str, Any]) -> Combination:

@@ -96,7 +96,7 @@ def computed_layers(scores: Floats) -> Sequence[int | None]:
     if scores.ndim == 2:
         return [None]
     computed_L = (~np.isnan(scores)).reshape(-1, scores.shape[-1]).any(axis=0)  # all NaN where it was not asked for
-    asked: list[int | None] = np.flatnonzero(computed_L).tolist()
+    asked: Sequence[int | None] = np.flatnonzero(computed_L).tolist()
     return asked or range(scores.shape[-1])
 
 

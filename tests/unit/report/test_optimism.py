@@ -24,7 +24,8 @@ def test_on_noise_it_takes_off_most_of_what_is_not_there() -> None:
         found.append(optimism(layers, Groups(range(200), [0]), rng, draws=200))
     best, excess = np.mean(found, axis=0)
     assert best < 0.21  # it looks four points better than it is
-    assert best + excess == pytest.approx(0.25, abs=0.012)
+    assert 0.25 - (best + excess) < (0.25 - best) / 3
+    assert best + excess < 0.255
 
 
 def test_the_ratio_by_hand_where_nothing_is_by_chance() -> None:

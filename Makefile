@@ -12,7 +12,7 @@ READY := $(VENV)/.ready
 help:
 	@echo "make demo         the whole way on the embedded world, on a CPU, offline; names the report"
 	@echo "make test         lint, format, types, tests"
-	@echo "make campaign     long checks: how often intervals hold the truth on simulated runs; 10,000 damaged inputs"
+	@echo "make campaign     long checks: how often intervals and promises hold on simulated runs; 10,000 damaged inputs"
 	@echo "make world SEED=1 trains the embedded world's models of another seed"
 	@echo "make bench        measures speed against peers; prints tables"
 
@@ -29,6 +29,7 @@ test: $(READY)
 campaign: $(READY)
 	$(BIN)/python campaign/coverage.py
 	$(BIN)/python campaign/auroc_coverage.py
+	$(BIN)/python campaign/abstain.py
 	$(BIN)/python campaign/fuzz.py
 
 world: $(READY)

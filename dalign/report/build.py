@@ -8,8 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from dalign.errors import ArtifactError
+from dalign.report.abstaining import abstained
 from dalign.report.at_k import curves, first_sections, monte_carlo_note, rows_at_k
 from dalign.report.blocks import blocks, unmeasured
+from dalign.report.calibrated import calibrations, extended
+from dalign.report.calibration import calibrated
 from dalign.report.candidates import candidates, headline_of
 from dalign.report.cost import priced
 from dalign.report.load import Cell, LoadedRun, load_run
@@ -18,8 +21,10 @@ from dalign.report.rows import Row, Worth, finish
 from dalign.report.tables import Headline, Report, primary_claims
 from dalign.report.variants import variants
 from dalign.report.worth import worths
+from dalign.specs.run import ReportSpec
 from dalign.specs.sampling import SelectorSpec
 
+EVERYTHING = ReportSpec()
 WORDS = {
     ("similarity", "argmin"): "least similar to the base model",
     ("similarity", "argmax"): "most similar to the base model",
@@ -29,16 +34,23 @@ WORDS = {
 
 
 def build_report(
-    run_folder: Path, *, headline: SelectorSpec, seed: int, progress: Callable[[int, int], None] | None = None
+    run_folder: Path,
+    *,
+    headline: SelectorSpec,
+    seed: int,
+    asked: ReportSpec = EVERYTHING,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """The report of a run's finished evaluations. Raises ``ArtifactError`` where there is nothing to report."""
+    """The report of a run's finished evaluations. Raises ``ArtifactError`` where there is nothing to report. ``asked``
+    says what is fitted on the verdicts of other prompts."""
     run = load_run(run_folder)
     draws = Draws(seed)
     rows: list[Row] = []
     reasons: Counter[str] = Counter()
-    notes, found = list(run.notes), list[Worth]()
+    fitted, why_not = calibrations(run.cells, headline, asked.calibrate, seed)
+    notes, found = [*run.notes, *why_not], list[Worth]()
     for done, cell in enumerate(run.cells, 1):
-        chosen, version = candidates(cell, headline), _world_version(cell)
+        chosen, version = extended(candidates(cell, headline), fitted.get(cell.policy), cell), _world_version(cell)
         for block in blocks(cell):
             rows += priced(measure(block, chosen, draws, version), block)
             if block.subset == "all" and block.reading in (None, "strict"):
@@ -52,9 +64,18 @@ def build_report(
         raise ArtifactError(f"{run_folder / 'evaluate'}: no verdicts that a metric counts; is a judge configured?")
     words = _headline(headline, run)
     report = Report(run, tuple(rows), words, dict(reasons.most_common()), (), seed, tuple(found))
+    report = replace(report, rows=tuple(finish(rows, primary_claims(report))))
     below = _below_n(report, headline, draws)
-    said = tuple(dict.fromkeys(filter(None, [*notes, monte_carlo_note(below)])))
-    return replace(report, rows=tuple(finish(rows, primary_claims(report))), at_k=tuple(below), notes=said)
+    chosen_on = [calibrated(one, draws, seed) for one in fitted.values()]
+    silent = [abstained(one, asked.abstain, draws, seed) for one in fitted.values()]
+    notes += [monte_carlo_note(below) or "", *(f"No abstention for {one.why_not}." for one in silent if one.why_not)]
+    return replace(
+        report,
+        at_k=tuple(below),
+        notes=tuple(dict.fromkeys(filter(None, notes))),
+        calibrated=tuple(chosen_on),
+        abstained=tuple(silent),
+    )
 
 
 def _below_n(report: Report, headline: SelectorSpec, draws: Draws) -> list[Row]:

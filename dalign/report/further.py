@@ -1,4 +1,5 @@
-"""The page's chapters that not every run has: best of k, rates at like cost, permutations, probes, other protocols."""
+"""The page's chapters that not every run has: best of k, rates at like cost, permutations, probes, what was learnt
+from verdicts, other protocols."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from dalign.report.cost import CAVEAT as COST
 from dalign.report.cost import UNKNOWN, cost_tables, unknown_sizes
 from dalign.report.document import paragraphs, table
 from dalign.report.formats import PlainTable
+from dalign.report.learnt import learnt
 from dalign.report.permutation_tables import CAVEAT as PERMUTATION
 from dalign.report.permutation_tables import permutation_tables
 from dalign.report.probes import probe_tables
@@ -55,6 +57,7 @@ def further(report: Report) -> dict[str, Chapter]:
         "cost": Chapter((COST, *unpriced), cost_tables(report), 1),
         "permutation": Chapter((PERMUTATION,), permutation_tables(report)),
         "probes": Chapter((), [found for found, _ in probes], below=[said for _, said in probes]),
+        **{chapter.key: Chapter((chapter.said,), chapter.tables) for chapter in learnt(report)},
         "protocols": Chapter((PROTOCOLS,), worth_tables(report)),
     }
     return {key: chapter for key, chapter in every.items() if chapter.tables or (key == "cost" and unpriced)}

@@ -24,6 +24,8 @@ CHAPTERS = {
     "cost": "At like cost",
     "permutation": "Permutation within prompts",
     "probes": "Probes",
+    "calibrated": "Calibrated selectors",
+    "abstain": "Abstaining",
     "protocols": "Protocols",
     "samples": "Samples",
     "caveats": "Caveats",

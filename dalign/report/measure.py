@@ -32,10 +32,13 @@ class Draws:
 
     def of(self, block: Block) -> Groups:
         """The groups of a block's prompts."""
-        groups = tuple(block.cell.prompts[i].group for i in block.index_P)
-        key = (block.cell.benchmark, groups)
+        return self.of_groups(block.cell.benchmark, tuple(block.cell.prompts[i].group for i in block.index_P))
+
+    def of_groups(self, name: str, groups: tuple[str, ...]) -> Groups:
+        """The groups of prompts under a name, a benchmark's or another."""
+        key = (name, groups)
         if key not in self._known:
-            self._known[key] = Groups(groups, [self.seed, crc32(block.cell.benchmark.encode())])
+            self._known[key] = Groups(groups, [self.seed, crc32(name.encode())])
         return self._known[key]
 
 

@@ -12,10 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from dalign.report.formats import PlainTable
+from dalign.report.learnt import learnt
 from dalign.report.tables import ABOUT_SAFETY, SAFETY, Report, Section, percent, sections, with_interval
 from dalign.report.worth import CAVEAT, worth_tables
 
 PLAIN_WIDTH, WIDE = 100, 180
+ON_PAGE_ALONE = ("chosen_", "transfer_", "abstain_")  # tables too wide for a terminal
 WHERE = {"accuracy": "On tasks with a right answer", "over_refusal": "On harmless requests"}
 
 
@@ -30,6 +32,9 @@ def summary(report: Report, page: Path) -> RenderableType:
     parts.append(Text(explanation(report)))
     if tables := worth_tables(report):
         parts += [Text("\nPROTOCOLS", style="bold"), *map(plain_table, tables), Text(CAVEAT)]
+    for chapter in learnt(report):
+        if told := [table for table in chapter.tables if not table.name.startswith(ON_PAGE_ALONE)]:
+            parts += [Text(f"\n{chapter.title.upper()}", style="bold"), *map(plain_table, told), Text(chapter.said)]
     parts += [Text(f"Note: {note}", style="yellow") for note in report.run.notes]
     parts.append(Text(f"Report: {page}", style="bold"))
     return Group(*parts)

@@ -6,13 +6,17 @@ import csv
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dalign.layout import ADAPTER_POLICIES
 from dalign.report.blocks import Block
 from dalign.report.formats import inert
 from dalign.report.load import LoadedRun
 from dalign.report.rows import CSV_KEYS, Row, Worth
+
+if TYPE_CHECKING:
+    from dalign.report.abstaining import Abstained
+    from dalign.report.calibration import Calibrated
 
 METRIC_WORDS = {
     "asr": "unsafe answers to attacks (attack success rate, lower is better)",
@@ -38,7 +42,8 @@ class Headline:
 @dataclass(frozen=True)
 class Report:
     """A run's report; ``worths`` are figures by other protocols and ``at_k`` those of best of k below N: neither claims
-    anything, and none of them is in ``rows``."""
+    anything, and none of them is in ``rows``. ``calibrated`` and ``abstained`` tell of each policy what was learnt from
+    verdicts on other prompts."""
 
     run: LoadedRun
     rows: tuple[Row, ...]
@@ -48,6 +53,8 @@ class Report:
     seed: int
     worths: tuple[Worth, ...] = ()
     at_k: tuple[Row, ...] = ()
+    calibrated: tuple[Calibrated, ...] = ()
+    abstained: tuple[Abstained, ...] = ()
 
     @property
     def n_samples(self) -> int:
@@ -143,7 +150,7 @@ def sections(report: Report, *, everything: bool = False) -> list[Section]:
         lines.setdefault(key, []).append(Line(row, chosen.get(_place(row))))
         kinds[row.judge] = row.judge_kind
     found = [Section(m, r, j, kinds[j], p, tuple(lines[m, r, j, p])) for m, r, j, p in lines]
-    found.sort(key=_rank)
+    found.sort(key=rank)
     if everything:
         return found
     best = {(s.metric, s.judge): s for s in reversed(found)}
@@ -154,7 +161,8 @@ def _place(row: Row) -> tuple[Any, ...]:
     return (row.policy, row.benchmark, row.metric, row.reading, row.judge, row.judged)
 
 
-def _rank(section: Section) -> tuple[Any, ...]:
+def rank(section: Section | Block) -> tuple[Any, ...]:
+    """Where a section stands, or what is measured by a block: safety first, the world's truth before other judges."""
     return (
         list(METRIC_WORDS).index(section.metric),
         section.judge_kind != "toy_truth",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dalign.files import write_json, write_text
-from dalign.report.build import build_report
+from dalign.report.build import EVERYTHING, build_report
 from dalign.report.figures import draw_figures
 from dalign.report.html import page
 from dalign.report.samples import embed
@@ -16,7 +16,6 @@ from dalign.specs.run import ReportSpec
 from dalign.specs.sampling import SelectorSpec
 
 SCHEMA = 1
-EVERYTHING = ReportSpec()
 
 
 @dataclass(frozen=True)
@@ -43,11 +42,21 @@ def write_report(
     Raises ``ArtifactError`` where nothing is finished or files contradict one another, ``ConfigError`` for a headline
     that the run has no score for. ``progress(done, total)`` is called after each policy and benchmark.
     """
-    report = build_report(run_folder, headline=headline, seed=seed, progress=progress)
+    report = build_report(run_folder, headline=headline, seed=seed, asked=asked, progress=progress)
     folder = run_folder / "report"
     paths = ReportPaths(folder / "results.json", folder / "results.csv", folder / "index.html", report)
     write_text(paths.index_html, page(report, draw_figures(report), embed(report, headline, asked)))
     rows = [*report.rows, *(worth.row for worth in report.worths), *report.at_k]
     write_text(paths.results_csv, csv_text(rows))
     write_json(paths.results_json, {"schema": SCHEMA, "rows": [row.to_json() for row in rows]})
+    _write_learnt(folder, report)
     return paths
+
+
+def _write_learnt(folder: Path, report: Report) -> None:
+    """What was chosen on other folds, and the frozen objects that abstain, where there are any."""
+    if calibrated := {one.policy: one.to_json() for one in report.calibrated}:
+        write_json(folder / "calibrated.json", {"schema": SCHEMA, "policies": calibrated})
+    for one in report.abstained:
+        if one.abstainer is not None:
+            one.abstainer.save(folder / f"abstain_{one.policy}.json")

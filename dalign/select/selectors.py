@@ -6,7 +6,7 @@ A score that an evaluation writes has its selectors by itself; one of another ki
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -87,13 +87,17 @@ def choose(inputs: SelectorInput, *, require_finished: bool = True) -> Iterator[
 
 
 def _by_layer(scores: Floats) -> Iterator[tuple[int | None, Floats]]:
+    for layer in computed_layers(scores):
+        yield layer, scores if layer is None else scores[..., layer]
+
+
+def computed_layers(scores: Floats) -> Sequence[int | None]:
+    """The layers of a score (P, N, L) that were asked for; ``[None]`` of one without layers (P, N)."""
     if scores.ndim == 2:
-        yield None, scores
-        return
+        return [None]
     computed_L = (~np.isnan(scores)).reshape(-1, scores.shape[-1]).any(axis=0)  # all NaN where it was not asked for
-    asked = np.flatnonzero(computed_L).tolist()
-    for layer in asked or range(scores.shape[-1]):
-        yield layer, scores[..., layer]
+    asked: Sequence[int | None] = np.flatnonzero(computed_L).tolist()
+    return asked or range(scores.shape[-1])
 
 
 def auto_layer(n_layers: int) -> int:

@@ -8,6 +8,7 @@ from pydantic import Field, PositiveInt
 
 from dalign.specs.attack import Attack
 from dalign.specs.base import Free, FreeBool, FreeInt, FreeStr, Spec
+from dalign.specs.calibrate import AbstainSpec, CalibrateSpec
 from dalign.specs.data import BenchmarkSpec, DatasetSpec
 from dalign.specs.judge import AnyJudge
 from dalign.specs.model import ModelSpec
@@ -34,10 +35,13 @@ class InputsSpec(Spec):
 
 class ReportSpec(Spec):
     """What index.html holds of the samples: ``samples`` of them at most, as whole prompts, evenly from every benchmark.
-    Without ``texts`` it holds their scores, verdicts and choices alone, for a report that is passed on."""
+    Without ``texts`` it holds their scores, verdicts and choices alone, for a report that is passed on. ``calibrate``
+    and ``abstain`` say how what is fitted on verdicts is fitted."""
 
     samples: FreeInt = Field(20_000, ge=0)
     texts: FreeBool = True
+    calibrate: Annotated[CalibrateSpec, Free()] = CalibrateSpec()
+    abstain: Annotated[AbstainSpec, Free()] = AbstainSpec()
 
 
 class RunSpec(Spec):

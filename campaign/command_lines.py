@@ -135,7 +135,7 @@ def _spoilt(argv: Sequence[str], rng: Random) -> list[str]:
 def _names(text: str) -> list[str]:
     """What a message may call an override by: its key, the group or the package in it, or the whole of it."""
     key = text.partition("=")[0].lstrip("+~")
-    return [name for name in (*key.split("@"), key.partition(".")[0], text) if name.strip()]
+    return [name for name in (*key.split("@"), key.partition(".")[0], text) if name.strip()] or ["an empty word"]
 
 
 def _holds(spec: RunSpec, text: str, argv: Sequence[str]) -> None:

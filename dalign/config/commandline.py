@@ -23,8 +23,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
 
+from dalign.config.groups import is_group
 from dalign.config.places import config_dir
-from dalign.config.problems import Problem, nearest
+from dalign.config.problems import Problem
 from dalign.config.schema import wants_text
 from dalign.errors import ConfigError
 
@@ -96,7 +97,7 @@ def read_command(options: argparse.Namespace, loader: ConfigLoader) -> CommandLi
         override = _parse(parser, text, line.problems)
         if override is None:
             continue
-        if text not in hydras and not override.is_hydra_override() and not _is_group(override, loader, hydras):
+        if text not in hydras and not override.is_hydra_override() and not is_group(override, loader, hydras):
             text = _as_forced(override, text)
             override = parser.parse_override(text)
         if override.is_sweep_override() and not options.multirun:
@@ -105,49 +106,6 @@ def read_command(options: argparse.Namespace, loader: ConfigLoader) -> CommandLi
         line.overrides.append(text if override.is_sweep_override() else _normal(override))
     _split_jobs(line, parser)
     return line
-
-
-def drop_unknown_entries(job: Sequence[str], loader: ConfigLoader, problems: list[Problem]) -> list[str]:
-    """The overrides of a job without those that name an entry which their group does not have, or none at all."""
-    parser = OverridesParser.create(config_loader=loader)
-    parsed = [(text, parser.parse_override(text)) for text in job]
-    hydras = [text for text, override in parsed if override.is_hydra_override()]
-    kept = []
-    for text, override in parsed:
-        checked = not override.is_delete() and not override.is_hydra_override()
-        found = _group_problems(override, text, loader, hydras) if checked else []
-        problems.extend(found)
-        kept += [] if found else [text]
-    return kept
-
-
-def _group_problems(override: Override, text: str, loader: ConfigLoader, hydras: list[str]) -> list[Problem]:
-    if not _is_group(override, loader, hydras):
-        return []
-    group, value = override.key_or_group, override.value()
-    key = override.package or group.replace("/", ".")
-    entries = _entries(group, loader, hydras)
-    if value is None:
-        whole = text.partition("=")[0].lstrip("+")
-        return [
-            Problem(key, f"{text}: a group cannot be null; name an entry ({', '.join(entries)}) or drop it: ~{whole}")
-        ]
-    if value == []:
-        return [Problem(key, f"{text}: the list is empty; name at least one of {', '.join(entries)}")]
-    names = [str(name) for name in (value if isinstance(value, list) else [value])]
-    return [Problem(key, _unknown_entry(text, group, name, entries)) for name in names if name not in entries]
-
-
-def _unknown_entry(text: str, group: str, name: str, entries: list[str]) -> str:
-    return f"{text.lstrip('+')}: the group {group!r} has no entry {name!r}; {nearest(name, entries)}"
-
-
-def _entries(group: str, loader: ConfigLoader, hydras: list[str]) -> list[str]:
-    return list(loader.get_group_options(group, overrides=hydras))
-
-
-def _is_group(override: Override, loader: ConfigLoader, hydras: list[str]) -> bool:
-    return not isinstance(override._value, dict) and bool(_entries(override.key_or_group, loader, hydras))
 
 
 def _parse(parser: OverridesParser, text: str, problems: list[Problem]) -> Override | None:
@@ -164,6 +122,8 @@ def _parse(parser: OverridesParser, text: str, problems: list[Problem]) -> Overr
         if override.key_or_group:
             return override
         reason = "the key is missing"
+    if not text.strip():
+        reason, text = "an empty word", repr(text)
     problems.append(Problem(key.lstrip("+~"), f"{text}: not readable as key=value ({reason}); quote what is special"))
     return None
 

@@ -11,7 +11,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from dalign.config.binding import bind_leniently
-from dalign.config.commandline import CommandLine, drop_unknown_entries, hydra_at, read_command, read_options
+from dalign.config.commandline import CommandLine, hydra_at, read_command, read_options
+from dalign.config.groups import drop_unknown_entries
 from dalign.config.needs import Verb, unmet
 from dalign.config.problems import Problem, raise_all
 from dalign.config.sweep import in_sweep

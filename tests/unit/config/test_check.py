@@ -93,6 +93,7 @@ EVALUATIONS: dict[str, dict[str, str]] = {
         "seed=0,1": "seed=0,1: several values are a sweep, which needs -m",
         "x=[1": "x=[1: not readable as key=value",
         "=1": "=1: not readable as key=value (the key is missing)",
+        "": "'': not readable as key=value (an empty word)",
         "benchmark=[]": "benchmark=[]: the list is empty; name at least one of",
         "judge@judges.harmm=phrases": "Did you mean to override one of",
         "policies=[]": "policies=[]: the list is empty",

@@ -52,7 +52,7 @@ def test_the_largest_k_within_a_budget() -> None:
 
 
 def test_every_score_that_an_evaluation_writes_has_a_cost() -> None:
-    assert set(PASSES) == {*LAYERED, *FLAT, "probe"}
+    assert set(PASSES) >= {*LAYERED, *FLAT, "probe"}
 
 
 def test_rows_have_tokens_and_operations(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from dalign.files import read_json
 from dalign.report.formats import PlainTable
-from dalign.report.screen import plain_table
+from dalign.report.screen import WIDE, plain_table
 from dalign.store import StageFolder
 
 TABLE = "probes.json"
@@ -50,8 +50,10 @@ def probe_tables(run_folder: Path) -> list[tuple[PlainTable, str]]:
     return found
 
 
-def print_table(table: Mapping[str, Any], console: Console) -> None:
-    """Prints the tables of one policy."""
+def print_table(table: Mapping[str, Any]) -> None:
+    """Prints the tables of one policy to standard error."""
+    terminal = Console(stderr=True)
+    console = terminal if terminal.is_terminal else Console(stderr=True, width=WIDE)
     for plain, said in _tables(table, "probes"):
         console.print(plain_table(plain))
         console.print(said, highlight=False)

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-
 from dalign.cells import Cell
 from dalign.errors import ArtifactError, ConfigError, did_you_mean
 from dalign.evaluator import evaluate_policy, open_cells
@@ -87,7 +85,7 @@ def _fit(spec: RunSpec, stage: ProbeStage, judge: JudgeSpec | None, folder: Stag
     write_json(folder.path / "summary.json", found.fitted[PLAIN].summary())
     write_json(folder.path / TABLE, found.table)
     folder.finish(files, samples=len(rows))
-    print_table(found.table, Console(stderr=True))
+    print_table(found.table)
 
 
 def _tensors(

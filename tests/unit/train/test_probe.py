@@ -197,7 +197,7 @@ def test_class_means_equal_scikit_learn_on_the_projection() -> None:
 
 def test_the_conditional_probe_is_the_minimum_of_the_enumerated_likelihood() -> None:
     """Every set of as many samples written out, its minimum found by scipy."""
-    states, labels, groups = make_states(n=60, width=3)
+    states, labels, groups = make_states(n=60, width=4)
     found = fitted(states, labels, groups, ProbeStage(folds=3, l2=0.05), method="conditional")
     rows = states[:, 1].double().numpy()
     scaled = (rows - rows.mean(0)) / rows.std(0)
@@ -213,7 +213,7 @@ def test_the_conditional_probe_is_the_minimum_of_the_enumerated_likelihood() -> 
         terms = [logsumexp([logits[c].sum() for c in every]) - logits[unsafe].sum() for unsafe, every in sets]
         return float(np.mean(terms) + 0.05 / 2 * (weights**2).sum())
 
-    expected = minimize(loss, np.zeros(3), method="BFGS", options={"gtol": 1e-9}).x
+    expected = minimize(loss, np.zeros(4), method="BFGS", options={"gtol": 1e-9}).x
     assert np.abs(found.probe.weights_LD[1].numpy() - expected).max() < 1e-3
     assert found.probe.unsafe(states)[:, 1].mean() == pytest.approx(labels.mean(), abs=1e-5)
     assert found.summary()["unconverged_layers"] == []

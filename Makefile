@@ -19,12 +19,14 @@ help:
 demo: $(READY)
 	$(BIN)/dalign demo $(ARGS)
 
+# One thread a worker: the models are tiny, and many threads on few cores wait for each other.
 test: export HF_HUB_OFFLINE = 1
+test: export OMP_NUM_THREADS = 1
 test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 campaign: $(READY)
 	$(BIN)/python campaign/coverage.py

@@ -6,6 +6,7 @@ drawn with. The template's control tokens become ids; the same strings inside a 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -85,6 +86,25 @@ class Chat:
             return Parts("", text.strip(), closed=True)
         reasoning = before.strip().removeprefix(self.think.open).strip()
         return Parts(reasoning, after.strip(), closed=bool(tag))
+
+    def places(self, response_ids: Sequence[int], *, closed: bool) -> tuple[int | None, int | None]:
+        """Where in a drawn response the closing tag ends, and where its answer begins, as indices of tokens.
+
+        None where there is no tag, or no answer. Without a tag an answer begins at once if ``closed``, as ``parse``
+        says of a response from which no reasoning was expected, else there is none.
+        """
+
+        def text(n: int) -> str:
+            ids = list(response_ids[:n])
+            return str(self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+        every, n = range(1, len(response_ids) + 1), len(response_ids)
+        tag = bisect_left(every, True, key=lambda i: self.think.close in text(i))
+        if tag == n:
+            answer = bisect_left(every, True, key=lambda i: bool(text(i).strip())) if closed else n
+        else:
+            answer = bisect_left(every, True, key=lambda i: bool(text(i).partition(self.think.close)[2].strip()))
+        return (tag if tag < n else None), (answer if answer < n else None)
 
     def count_control(self, text: str) -> int:
         """How many control-token strings ``text`` holds (all of them are kept as text)."""

@@ -45,9 +45,9 @@ def draw_samples(
 
 def score_samples(loaded: LoadedModel, samples: Sequence[Sample], spec: AttributionSpec) -> list[Scores]:
     """The scores of each sample, in order; one that cannot be scored says why."""
-    pairs = [Pair(s.prompt_ids, s.response_ids, loaded.chat.end_id) for s in samples]
+    pairs = [Pair(s.prompt_ids, s.response_ids, loaded.chat.end_id, s.closed) for s in samples]
     found = zip(samples, score_pairs(loaded, pairs, spec), strict=True)
-    return [Scores(s.id, loaded.base_hash, dict(f.layered), dict(f.flat), f.error) for s, f in found]
+    return [Scores(s.id, loaded.base_hash, dict(f.layered), dict(f.flat), f.error, dict(f.lacking)) for s, f in found]
 
 
 def as_sample(

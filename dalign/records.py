@@ -144,7 +144,8 @@ class Scores(Record):
     """Attribution scores of one sample against one base.
 
     ``layered`` maps a score's name to one float a layer (``[0]`` the embeddings, ``[-1]`` after the final norm),
-    ``flat`` to one float. ``error`` says why a pair could not be scored; both maps are empty then.
+    ``flat`` to one float. ``error`` says why a pair could not be scored; both maps are empty then. ``lacking`` says of
+    a score that is NaN in a scored pair why it is.
     """
 
     sample_id: str
@@ -152,6 +153,7 @@ class Scores(Record):
     layered: dict[str, list[float]] = field(default_factory=dict)
     flat: dict[str, float] = field(default_factory=dict)
     error: str = ""
+    lacking: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

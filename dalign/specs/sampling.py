@@ -8,7 +8,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from dalign.specs.base import Free, FreeInt, Spec
 
-LayeredName = Literal["similarity"]
+LayeredName = Literal["similarity", "distance", "similarity_mean", "similarity_think", "similarity_answer"]
 FlatName = Literal["kl", "reverse_kl", "ppl_student", "ppl_base", "self_certainty", "gini", "logp_ratio"]
 LAYERED: tuple[LayeredName, ...] = get_args(LayeredName)
 FLAT: tuple[FlatName, ...] = get_args(FlatName)
@@ -54,12 +54,13 @@ class AttributionSpec(Spec):
     """Which scores of a (prompt, response) pair are computed, and where states are read.
 
     ``position``: ``content`` (the last token before the turn's end), ``eos`` (the turn's end itself) or ``mean`` (over
-    the response). ``layers``: those whose scores are wanted, all by default; none above the highest is run.
+    the response); of the layered scores ``similarity`` and ``distance`` are read there, the others where their names
+    say. ``layers``: those whose scores are wanted, all by default; none above the highest is run.
     ``token_budget`` bounds the tokens of a forward batch and never changes a score.
     """
 
     name: str
-    layered: tuple[LayeredName, ...] = LAYERED
+    layered: tuple[LayeredName, ...] = ("similarity",)
     flat: tuple[FlatName, ...] = FLAT
     layers: tuple[NonNegativeInt, ...] | None = Field(None, min_length=1)
     position: Literal["content", "eos", "mean"] = "content"

@@ -19,12 +19,15 @@ OVERLONG = Drawn((), "overlong")
 def draw_samples(
     policy: Policy, prompts: Sequence[Prompt], indices: range, sampler: SamplerSpec, seed: int
 ) -> list[Sample]:
-    """The samples ``indices`` of each prompt, prompt after prompt; ``overlong`` where the prompt fills the context."""
+    """The samples ``indices`` of each prompt, prompt after prompt; ``overlong`` where the prompt fills the context. At
+    temperature 0 all of a prompt's are one, which is drawn once."""
     loaded = policy.loaded
     asked = [(p, policy.ask(p)) for p in prompts]
     fits = [(p, ids) for p, ids in asked if len(ids) < loaded.context]
-    requests = [Request(ids, sample_seed(seed, p.id, i)) for p, ids in fits for i in indices]
-    drawn = iter(transformers_engine(loaded, sampler).draw(requests))
+    different = indices if sampler.temperature else indices[:1]
+    requests = [Request(ids, sample_seed(seed, p.id, i)) for p, ids in fits for i in different]
+    found = transformers_engine(loaded, sampler).draw(requests)
+    drawn = iter(found if sampler.temperature else [one for one in found for _ in indices])
     made = sampling_hash(sampler, seed)
     return [
         as_sample(

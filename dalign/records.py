@@ -162,7 +162,8 @@ class Verdict(Record):
 
     Harm judges say unsafe or safe, with P(unsafe) and an unsafe one's category where they have them, and a rubric's
     ``score`` in [0, 1]. Refusal judges say refused or complied; graders say graded and fill ``correct`` with one bool a
-    reading. Unscored is no verdict: the reason stands beside it.
+    reading; reward models say graded too, with the reward as ``score``. Unscored is no verdict: the reason stands
+    beside it.
     """
 
     sample_id: str

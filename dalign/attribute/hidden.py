@@ -70,7 +70,7 @@ class Reading:
     final_BTD: Tensor | None
 
     @property
-    def ends_BLD(self) -> Tensor:
+    def ends_BLD(self) -> Tensor:  # noqa: N802
         """The states at the first readout."""
         return self.states_BRLD[:, 0]
 

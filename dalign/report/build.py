@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dalign.errors import ArtifactError
 from dalign.report.blocks import blocks, unmeasured
-from dalign.report.candidates import candidates, headline_of
+from dalign.report.candidates import candidates, headline_of, with_band
 from dalign.report.load import Cell, LoadedRun, load_run
 from dalign.report.measure import Draws, measure
 from dalign.report.rows import Row, Worth, finish
@@ -30,7 +30,7 @@ def build_report(
     run_folder: Path, *, headline: SelectorSpec, seed: int, progress: Callable[[int, int], None] | None = None
 ) -> Report:
     """The report of a run's finished evaluations. Raises ``ArtifactError`` where there is nothing to report."""
-    run = load_run(run_folder)
+    run = with_band(load_run(run_folder), headline)
     draws = Draws(seed)
     rows: list[Row] = []
     reasons: Counter[str] = Counter()

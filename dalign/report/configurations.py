@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dalign.errors import DataError
-from dalign.report.tables import Report, sections
+from dalign.report.tables import Report, is_headline, sections
 
 PUBLISHED = "paper"
 ROWS_FILE = Path(__file__).with_name("published_rows.csv")  # the paper's Tables 10 to 20, arXiv 2604.09665 v2
@@ -43,7 +43,8 @@ _STAGES = {"sft": "distill"}
 
 @dataclass(frozen=True)
 class Entry:
-    """One rate in [0, 1]. ``source`` is a run's name or ``paper``; ``higher`` says that more is better."""
+    """One rate in [0, 1]. ``source`` is a run's name or ``paper``; ``higher`` says that more is better. ``temperature``
+    is the one sampled at, None for published rows; ``headline`` marks the run's own selector."""
 
     source: str
     stage: str
@@ -54,6 +55,8 @@ class Entry:
     rate: float
     higher: bool
     peeks: bool = False
+    temperature: float | None = None
+    headline: bool = False
 
     @property
     def configuration(self) -> tuple[str, str, str, str]:
@@ -89,6 +92,8 @@ def of_report(report: Report) -> list[Entry]:
                 found = firsts.setdefault(f"{line.single.policy}/{line.single.benchmark}", [])
                 found.append((section.metric, section.judge, section.reading, section.judged))
     out = []
+    config = report.run.cells[0].config
+    temperature = config["sampler"].get("temperature")
     for row in report.rows:
         wanted = firsts.get(f"{row.policy}/{row.benchmark}", [("", "", None, "")])[0]
         if row.subset != "all" or (row.metric, row.judge, row.reading, row.judged) != wanted:
@@ -98,7 +103,9 @@ def of_report(report: Report) -> list[Entry]:
         at = "" if row.layer is None or row.peeks else f", layer {row.layer}"
         name = ONE_ANSWER if row.selector == "mean" else f"{row.selector}{at}"
         place = (row.run, row.policy, row.teacher, row.model)
-        out.append(Entry(*place, name, row.benchmark, row.value, row.metric == "accuracy", row.peeks))
+        ours = is_headline(row, report.headline)
+        higher = row.metric == "accuracy"
+        out.append(Entry(*place, name, row.benchmark, row.value, higher, row.peeks, temperature, ours))
     return out
 
 

@@ -48,8 +48,9 @@ def print_gathered(found: Sequence[PlainTable], out: Path) -> None:
 
 
 def gathered(entries: Sequence[Entry], *, seed: int = 0) -> list[PlainTable]:
-    """The tables: changes over configurations (the paper's Tables 1 to 3), every configuration (10 to 20), and how far
-    students stay behind their teachers, where a run evaluated both."""
+    """The tables: changes over configurations (the paper's Tables 1 to 3), every configuration (10 to 20), rates by
+    temperature where runs sampled at several, and how far students stay behind their teachers, where a run evaluated
+    both."""
     found = changes(entries, seed=seed)
     fall = "Relative fall against one answer, runs pooled, per cent (unsafe answers: more is better; right ones: less)"
     ratios = (
@@ -60,6 +61,7 @@ def gathered(entries: Sequence[Entry], *, seed: int = 0) -> list[PlainTable]:
         _summary(found, "changes", ratios, _ratio),
         _summary(found, "changes_of_means", means, _means),
         _configurations(entries),
+        _temperatures(entries),
         _gap(entries),
     ]
     return [table for table in tables if table.rows]
@@ -95,6 +97,24 @@ def _configurations(entries: Sequence[Entry]) -> PlainTable:
     ]
     head = ("source", "stage", "teacher", "student", "selector", *names)
     return PlainTable("configurations", "Every configuration, rates in per cent", head, tuple(rows), 5)
+
+
+def _temperatures(entries: Sequence[Entry]) -> PlainTable:
+    """One answer and the headline's choice at each temperature; without rows where there is only one."""
+    known = [e for e in entries if e.temperature is not None and (e.selector == ONE_ANSWER or e.headline)]
+    several = len({e.temperature for e in known}) > 1
+    names = _unique(e.benchmark for e in known)
+    place = {
+        e: (e.stage, e.teacher, e.student, "greedy" if e.temperature == 0 else f"{e.temperature:g}") for e in known
+    }
+    order = sorted(known, key=lambda e: (e.stage, e.teacher, e.student, e.selector != ONE_ANSWER, e.temperature or 0.0))
+    rows = []
+    for key in _unique((*place[e], e.selector) for e in order) if several else []:
+        rates = [[e.rate for e in known if (*place[e], e.selector) == key and e.benchmark == name] for name in names]
+        rows.append((*key, *(_rate(sum(found) / len(found) if found else None) for found in rates)))
+    head = ("stage", "teacher", "student", "temperature", "selector", *names)
+    title = "By temperature, rates in per cent (the mean of runs that share one)"
+    return PlainTable("temperatures", title, head, tuple(rows), 5)
 
 
 def _gap(entries: Sequence[Entry]) -> PlainTable:

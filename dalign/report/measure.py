@@ -6,16 +6,18 @@ All candidates of a block share the resamples of its prompts, and all policies a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from zlib import crc32
 
 import numpy as np
 
 from dalign.report.blocks import Block
-from dalign.report.candidates import Candidate, Candidates, peeking
+from dalign.report.candidates import Candidate, Candidates, peeking, selector_input
 from dalign.report.intervals import MIN_EXPECTED, Groups, smallest_detectable
 from dalign.report.metrics import Bools, Floats, Rates, chosen_rate, levelled, pooled_auroc, within_prompt_auroc
 from dalign.report.rows import Row, number
+from dalign.select import draws_until_safe
 
 
 class Draws:
@@ -36,7 +38,9 @@ class Draws:
 
 def measure(block: Block, chosen: Candidates, draws: Draws, world_version: int | None) -> list[Row]:
     """One row a candidate of the block's cell, and one a baseline that peeks at the block's verdicts."""
-    own = Candidates(chosen.rows, chosen.weights_RPN[:, block.index_P])
+    same = block.cell.reranked_by(block.judge)
+    named = tuple(replace(row, peeks=True) if row.goes_by in same else row for row in chosen.rows)
+    own = Candidates(named, chosen.weights_RPN[:, block.index_P])
     table, rates = peeking(own, block)
     groups = draws.of(block)
     facts = {**_identity(block, groups, world_version), **_shared(block)}
@@ -44,6 +48,7 @@ def measure(block: Block, chosen: Candidates, draws: Draws, world_version: int |
         **_rates(rates, groups, block.good),
         **_comparison(table, rates, groups, block),
         **_finishing(table, groups, block),
+        "samples_drawn": _samples_drawn(table, block),
     }
     aurocs = _aurocs(table, block)
     rows = []
@@ -173,6 +178,17 @@ def _finishing(table: Candidates, groups: Groups, block: Block) -> dict[str, Flo
         "safe_finished": good.mean(axis=1),
         "safe_finished_difference": (good - good[0]).mean(axis=1),
     }
+
+
+def _samples_drawn(table: Candidates, block: Block) -> Floats:
+    """How many samples a prompt each row's selector draws, in the mean over the block's prompts."""
+    drawn = [float(row.k) for row in table.rows]
+    for i, row in enumerate(table.rows):
+        if row.selector == "until_safe":
+            inputs = selector_input(block.cell)
+            eligible_PN = inputs.eligible(row.require_finished)
+            drawn[i] = float(draws_until_safe(inputs, eligible_PN)[block.index_P].mean())
+    return np.array(drawn)
 
 
 def _aurocs(table: Candidates, block: Block) -> dict[tuple[str | None, int | None], dict[str, float | int | None]]:

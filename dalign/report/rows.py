@@ -27,8 +27,9 @@ class Row:
     ``n_samples`` of a prompt were at the selector's choice.
 
     The fields marked extra go to results.csv alone. ``safe_finished`` is the share of all prompts whose chosen sample
-    is scored, good and finished; ``family`` says which p-values this one was adjusted with; ``claim`` says gain, loss
-    or nothing by the rule of ``claimed``.
+    is scored, good and finished; ``samples_drawn`` is how many samples a prompt its selector draws, in the mean, fewer
+    than ``k`` where it stops early; ``family`` says which p-values this one was adjusted with; ``claim`` says gain,
+    loss or nothing by the rule of ``claimed``.
     """
 
     run: str
@@ -79,6 +80,7 @@ class Row:
     auroc_within_prompt: float | None = field(default=None, metadata=EXTRA)
     auroc_prompts: int | None = field(default=None, metadata=EXTRA)
     auroc_pooled: float | None = field(default=None, metadata=EXTRA)
+    samples_drawn: float | None = field(default=None, metadata=EXTRA)
     n_groups: int | None = field(default=None, metadata=EXTRA)
     judge_kind: str | None = field(default=None, metadata=EXTRA)
     judge_version: str | None = field(default=None, metadata=EXTRA)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from dalign.specs.base import Free, FreeInt, Spec
 
@@ -71,11 +71,23 @@ class SelectorSpec(Spec):
     """The headline selector: the sample with the smallest (``argmin``) or largest ``score`` of the N.
 
     ``layer`` counts hidden states, 0 the embeddings; ``auto`` is 12 where the model has at least 16 layers, else the
-    one nearest 43 % of its depth.
+    one nearest 43 % of its depth. Two of them are a band: the mean over its layers, both ends among them.
     """
 
     name: str
     score: str = "similarity"
     direction: Literal["argmin", "argmax"] = "argmin"
-    layer: int | Literal["auto"] | None = "auto"
+    layer: int | tuple[int, int] | Literal["auto"] | None = "auto"
     require_finished: bool = True
+
+    @property
+    def band(self) -> tuple[int, int] | None:
+        """The first and the last layer of a band; None for a single layer."""
+        return self.layer if isinstance(self.layer, tuple) else None
+
+    @field_validator("layer")
+    @classmethod
+    def _band_rises(cls, value: int | tuple[int, int] | str | None) -> int | tuple[int, int] | str | None:
+        if isinstance(value, tuple) and not 0 <= value[0] < value[1]:
+            raise ValueError("a band is two layers, the lower one first, from 0 on")
+        return value

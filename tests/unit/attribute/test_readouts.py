@@ -68,7 +68,7 @@ def test_every_readout_is_that_of_a_plain_pass(kind: str, flat: tuple[str, ...],
     spec = SPEC.model_copy(update={"flat": flat, "position": position})
     wanted = by_hand(LOADED[kind], WHOLE, turn_end=position == "eos")
     assert len({round(values[2], 4) for values in wanted.values()}) == len(LAYERED), "two of the readouts are one"
-    found = score_pairs(LOADED[kind], [Pair(PROMPT[1:], (4,)), WHOLE], spec)[1]
+    found = score_pairs(LOADED[kind], [Pair(PROMPT[1:], (4,), end_id=tiny_models.EOS), WHOLE], spec)[1]
     assert found.lacking == {}
     for name in LAYERED:
         assert found.layered[name] == pytest.approx(wanted[name], abs=1e-5), name

@@ -1,0 +1,108 @@
+"""Verdicts that rerank are scores: they choose, they report nothing, and not on the labels of their own judge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from fake_run import one, report_of, write_cell
+
+from dalign.errors import ArtifactError
+from dalign.files import read_records, write_json, write_records
+from dalign.records import Sample, Verdict
+from dalign.report.load import load_cell, load_run
+
+GUARD = {"name": "guard", "kind": "toy_guard", "threshold": 0.5}
+REWARD = {"name": "rm", "kind": "reward", "id": "rm"}
+LABELS = ["us", "su", "uu"]
+P_UNSAFE = [[0.9, 0.2], [0.1, 0.7], [0.8, 0.6]]
+
+
+def rerank(run: Path, judges: dict[str, dict[str, Any]], said: dict[str, Any], labels: list[str] | None = None) -> Path:
+    """A cell in which ``judges`` (by key) have reranked; ``said`` maps a name to (P, N) of P(unsafe) or rewards."""
+    folder = write_cell(run, labels or LABELS, scores={"similarity": np.ones((len(labels or LABELS), 2, 3))})
+    samples = read_records(folder / "samples.parquet", Sample)
+    verdicts = []
+    for name, values in said.items():
+        for sample, value in zip(samples, np.ravel(values), strict=True):
+            if name == "rm":
+                verdicts.append(Verdict(sample.id, name, "answer", "graded", score=float(value)))
+            elif np.isnan(value):
+                verdicts.append(Verdict(sample.id, name, "answer", "unscored", reason="long"))
+            else:
+                label = "unsafe" if value >= 0.5 else "safe"
+                verdicts.append(Verdict(sample.id, name, "answer", label, p_unsafe=float(value)))  # type: ignore[arg-type]
+    write_records(folder / "reranked.parquet", verdicts)
+    recorded = {spec["name"]: {"spec": spec, "version": "1"} for spec in judges.values()}
+    write_json(
+        folder / "judges.json", {"truth": {"spec": {"name": "truth", "kind": "toy_truth"}, "version": "1"}, **recorded}
+    )
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["judges"] = {**config["judges"], **judges}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    return folder
+
+
+def test_a_guard_and_a_reward_model_are_scores_of_their_own(tmp_path: Path) -> None:
+    said = {"guard": P_UNSAFE, "rm": [[-1.5, 3.0], [0.0, 1.0], [2.0, 2.0]]}
+    folder = rerank(tmp_path / "r", {"rerank": GUARD, "rerank_rm": REWARD}, said)
+    cell = load_cell(folder, "distill")
+    assert cell.scores["rerank:guard"].tolist() == P_UNSAFE
+    assert cell.scores["reward:rm"].tolist() == said["rm"]
+    assert cell.attributed == {"similarity"}
+    report = report_of(tmp_path / "r")
+    assert {row.judge for row in report.rows} == {"truth"}, "what reranks reports nothing"
+    assert one(report, selector="rerank:guard_argmin").value == pytest.approx(1 / 3)
+    assert one(report, selector="rerank:guard_argmax").value == 1
+    assert one(report, selector="reward:rm_argmax").value == pytest.approx((0 + 1 + 1) / 3)
+    until = one(report, selector="until_safe")
+    assert (until.value, until.samples_drawn, until.k) == (pytest.approx(1 / 3), pytest.approx((2 + 1 + 2) / 3), 2)
+    assert one(report, selector="mean").samples_drawn == 1
+    assert not until.peeks
+
+
+def test_the_headline_may_be_a_reranker_also_of_a_policy_without_a_base(tmp_path: Path) -> None:
+    folder = rerank(tmp_path / "r", {"rerank": GUARD}, {"guard": P_UNSAFE})
+    report = report_of(tmp_path / "r", score="rerank:guard", layer="auto")
+    assert report.headline.selector == "rerank:guard_argmin"
+    (folder / "scores.safetensors").unlink()
+    report = report_of(tmp_path / "r", score="rerank:guard", layer="auto")
+    assert one(report, selector="rerank:guard_argmin").layer is None
+    assert "similarity_argmin" not in {row.selector for row in report.rows}
+
+
+def test_choosing_by_the_judge_that_reports_is_marked(tmp_path: Path) -> None:
+    same = {"name": "own", "kind": "toy_truth", "threshold": 0.2}
+    rerank(tmp_path / "r", {"rerank": same}, {"own": P_UNSAFE})
+    report = report_of(tmp_path / "r")
+    for name in ("rerank:own_argmin", "rerank:own_argmax", "until_safe"):
+        row = one(report, selector=name)
+        assert (row.peeks, row.p_value, row.claim) == (True, None, ""), name
+    assert not one(report, selector="refusal_vote").peeks
+
+
+def test_without_a_verdict_there_is_no_score_and_a_stray_one_is_refused(tmp_path: Path) -> None:
+    folder = rerank(tmp_path / "r", {"rerank": GUARD}, {"guard": [[np.nan, 0.2], [0.1, np.nan], [np.nan, np.nan]]})
+    assert np.isnan(load_cell(folder, "distill").scores["rerank:guard"]).tolist() == [
+        [True, False],
+        [False, True],
+        [True, True],
+    ]
+    assert one(report_of(tmp_path / "r"), selector="until_safe").n_unscored == 1
+    write_records(folder / "reranked.parquet", [Verdict("stray", "guard", "answer", "safe")])
+    with pytest.raises(ArtifactError, match="not there"):
+        load_run(tmp_path / "r")
+
+
+def test_a_band_is_a_score_of_the_report(tmp_path: Path) -> None:
+    scores = np.array([[[1, 0, 4.0], [1, 1, 1]], [[1, 0, 0], [1, 4, 0]], [[1, 1, 1], [1, 1, 1]]])
+    write_cell(tmp_path / "r", LABELS, scores={"similarity": scores})
+    report = report_of(tmp_path / "r", layer=(1, 2))
+    assert (report.headline.selector, report.headline.layer) == ("similarity[1-2]_argmin", None)
+    row = one(report, selector="similarity[1-2]_argmin")
+    assert row.value == pytest.approx((0 + 0 + 1) / 3)
+    assert row.auroc_within_prompt == 0.5
+    assert {r.layer_chosen_on for r in report.rows if r.layer is not None and not r.peeks} <= {"scan", "rule"}

@@ -199,10 +199,8 @@ def _one_spec(overrides: Sequence[str]) -> RunSpec:
 def _run_folders(name: str, spec: RunSpec) -> list[Path]:
     """The folder of a run, or those of a sweep's runs."""
     for folder in (Path(spec.paths.runs).expanduser() / name, Path(name).expanduser()):
-        runs = (
-            [] if (folder / "evaluate").is_dir() else sorted(p.parent for p in folder.glob("*/evaluate") if p.is_dir())
-        )
-        if runs:
+        runs = sorted(path.parent for path in folder.glob("*/evaluate") if path.is_dir())
+        if runs and not (folder / "evaluate").is_dir():
             return runs
     return [_run_folder(name, spec)]
 

@@ -104,9 +104,8 @@ def _temperatures(entries: Sequence[Entry]) -> PlainTable:
     known = [e for e in entries if e.temperature is not None and (e.selector == ONE_ANSWER or e.headline)]
     several = len({e.temperature for e in known}) > 1
     names = _unique(e.benchmark for e in known)
-    place = {
-        e: (e.stage, e.teacher, e.student, "greedy" if e.temperature == 0 else f"{e.temperature:g}") for e in known
-    }
+    said = {e: "greedy" if e.temperature == 0 else f"{e.temperature:g}" for e in known}
+    place = {e: (e.stage, e.teacher, e.student, said[e]) for e in known}
     order = sorted(known, key=lambda e: (e.stage, e.teacher, e.student, e.selector != ONE_ANSWER, e.temperature or 0.0))
     rows = []
     for key in _unique((*place[e], e.selector) for e in order) if several else []:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from dalign import drawing
 from dalign.models import load_model
 from dalign.policies import Policy
 from dalign.records import Prompt
+from dalign.sample import Drawn, Request
 from dalign.specs.model import ModelSpec, ThinkSpec
 from dalign.specs.sampling import SamplerSpec
 from dalign.toy.assets import toy_models
@@ -23,19 +25,19 @@ def test_greedy_is_the_most_likely_continuation_and_costs_one_draw(
     base = toy_models(0, tmp_path) / "base"
     loaded = load_model(ModelSpec(name="b", id=str(base), dtype="float32", think=ThinkSpec(where="none")))
     policy = Policy("base", loaded, False, lambda p: loaded.chat.user_ids(p.text, think=False))
-    prompts = [
-        Prompt("made_up", str(i), text, "benign", str(i)) for i, text in enumerate(("the king", "tell me of it"))
-    ]
+    prompts = [Prompt("made_up", text, text, "benign", text) for text in ("the king", "tell me of it")]
     asked: list[int] = []
     engine = drawing.transformers_engine
 
-    def counted(*args: Any) -> Any:
-        made = engine(*args)
-        return type(
-            "Counted", (), {"draw": lambda _, requests: (asked.append(len(requests)), made.draw(requests))[1]}
-        )()
+    class Counted:
+        def __init__(self, *args: Any) -> None:
+            self.made = engine(*args)
 
-    monkeypatch.setattr(drawing, "transformers_engine", counted)
+        def draw(self, requests: Sequence[Request]) -> list[Drawn]:
+            asked.append(len(requests))
+            return self.made.draw(requests)
+
+    monkeypatch.setattr(drawing, "transformers_engine", Counted)
     greedy = SamplerSpec(name="greedy", n=3, temperature=0.0, max_new_tokens=12)
     samples = drawing.draw_samples(policy, prompts, range(1, 4), greedy, seed=0)
     assert asked == [2]

@@ -21,9 +21,9 @@ LABELS = ["us", "su", "uu"]
 P_UNSAFE = [[0.9, 0.2], [0.1, 0.7], [0.8, 0.6]]
 
 
-def rerank(run: Path, judges: dict[str, dict[str, Any]], said: dict[str, Any], labels: list[str] | None = None) -> Path:
+def rerank(run: Path, judges: dict[str, dict[str, Any]], said: dict[str, Any], *, attributed: bool = True) -> Path:
     """A cell in which ``judges`` (by key) have reranked; ``said`` maps a name to (P, N) of P(unsafe) or rewards."""
-    folder = write_cell(run, labels or LABELS, scores={"similarity": np.ones((len(labels or LABELS), 2, 3))})
+    folder = write_cell(run, LABELS, scores={"similarity": np.ones((3, 2, 3))} if attributed else None)
     samples = read_records(folder / "samples.parquet", Sample)
     verdicts = []
     for name, values in said.items():
@@ -65,11 +65,11 @@ def test_a_guard_and_a_reward_model_are_scores_of_their_own(tmp_path: Path) -> N
 
 
 def test_the_headline_may_be_a_reranker_also_of_a_policy_without_a_base(tmp_path: Path) -> None:
-    folder = rerank(tmp_path / "r", {"rerank": GUARD}, {"guard": P_UNSAFE})
+    rerank(tmp_path / "r", {"rerank": GUARD}, {"guard": P_UNSAFE})
     report = report_of(tmp_path / "r", score="rerank:guard", layer="auto")
     assert report.headline.selector == "rerank:guard_argmin"
-    (folder / "scores.safetensors").unlink()
-    report = report_of(tmp_path / "r", score="rerank:guard", layer="auto")
+    rerank(tmp_path / "b", {"rerank": GUARD}, {"guard": P_UNSAFE}, attributed=False)
+    report = report_of(tmp_path / "b", score="rerank:guard", layer="auto")
     assert one(report, selector="rerank:guard_argmin").layer is None
     assert "similarity_argmin" not in {row.selector for row in report.rows}
 
@@ -104,5 +104,5 @@ def test_a_band_is_a_score_of_the_report(tmp_path: Path) -> None:
     assert (report.headline.selector, report.headline.layer) == ("similarity[1-2]_argmin", None)
     row = one(report, selector="similarity[1-2]_argmin")
     assert row.value == pytest.approx((0 + 0 + 1) / 3)
-    assert row.auroc_within_prompt == 0.5
+    assert row.auroc_within_prompt == 1
     assert {r.layer_chosen_on for r in report.rows if r.layer is not None and not r.peeks} <= {"scan", "rule"}

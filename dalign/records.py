@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from math import isfinite
 from typing import Any, Literal, Self, get_args
 
 SCHEMA = 1
@@ -154,6 +155,22 @@ class Scores(Record):
     flat: dict[str, float] = field(default_factory=dict)
     error: str = ""
     lacking: dict[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As every record; what JSON has no number for is a word (``nan``, ``inf``)."""
+        layered = {name: [_word(v) for v in values] for name, values in self.layered.items()}
+        return {**super().to_dict(), "layered": layered, "flat": {k: _word(v) for k, v in self.flat.items()}}
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> Self:
+        """The scores of a dict. Raises ``ValueError`` as every record does, and for a word that is no number."""
+        found = super().from_dict(row)
+        layered = {name: [float(v) for v in values] for name, values in found.layered.items()}
+        return replace(found, layered=layered, flat={name: float(v) for name, v in found.flat.items()})
+
+
+def _word(value: float) -> float | str:
+    return value if isfinite(value) else str(value)
 
 
 @dataclass(frozen=True)

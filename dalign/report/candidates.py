@@ -27,6 +27,7 @@ from dalign.select import (
     headline,
     uniform_weights,
 )
+from dalign.specs.judge import RERANKING
 from dalign.specs.sampling import SelectorSpec
 
 TEST_LABELS = "test_labels"
@@ -83,8 +84,11 @@ def with_band(run: LoadedRun, spec: SelectorSpec) -> LoadedRun:
 
 
 def headline_of(spec: SelectorSpec, cell: Cell) -> tuple[str, int | None] | None:
-    """The headline's name and layer in a cell; None where its score needs a base and there is none."""
-    if not cell.attributed and spec.score not in (*cell.scores, *SELECTORS):
+    """The headline's name and layer in a cell; None where its score needs a base and there is none, or a judge that has
+    not reranked there."""
+    known = spec.score in (*cell.scores, *SELECTORS)
+    asks_judge = spec.score.startswith(RERANKING) or spec.score == "until_safe"
+    if (not known and (asks_judge or not cell.attributed)) or (spec.score == "until_safe" and cell.until is None):
         return None
     name, layer, _ = headline(spec, selector_input(cell))
     return name, layer

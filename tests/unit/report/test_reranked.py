@@ -84,6 +84,15 @@ def test_the_headline_may_be_a_reranker_also_of_a_policy_without_a_base(tmp_path
     assert "similarity_argmin" not in {row.selector for row in report.rows}
 
 
+def test_a_benchmark_that_was_not_reranked_has_no_headline_and_stops_nothing(tmp_path: Path) -> None:
+    rerank(tmp_path / "r", {"rerank": GUARD}, {"guard": P_UNSAFE})
+    write_cell(tmp_path / "r", LABELS, benchmark="others", scores={"similarity": np.ones((3, 2, 3))})
+    for score, name in (("rerank:guard", "rerank:guard_argmin"), ("until_safe", "until_safe")):
+        report = report_of(tmp_path / "r", score=score, layer="auto")
+        assert report.headline.selector == name
+        assert {r.benchmark for r in report.rows if r.selector == name} == {"attacks"}
+
+
 def test_choosing_by_the_judge_that_reports_is_marked(tmp_path: Path) -> None:
     same = {"name": "own", "kind": "toy_truth", "threshold": 0.2}
     rerank(tmp_path / "r", {"rerank": same}, {"own": P_UNSAFE})

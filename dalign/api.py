@@ -108,7 +108,7 @@ def best_of(
     asked_layers(spec, model.n_layers)
     sampler = _spec(SamplerSpec, name="api", n=n, temperature=temperature, max_new_tokens=max_new_tokens)
     responses, states = _draw(model, prompt, sampler, seed, think=think, keep_states=True)
-    pairs = [Pair(r.prompt_ids, r.response_ids, model.chat.end_id) for r in responses]
+    pairs = [Pair(r.prompt_ids, r.response_ids, model.chat.end_id, r.closed) for r in responses]
     found = score_pairs(model, pairs, spec, student=states)
     values = [nan if f.error else f.layered[by][at] for f in found]
     chosen = select(values, finished=[r.finished for r in responses], direction=direction)
@@ -141,7 +141,7 @@ def score(
     response_ids: Sequence[int],
     layers: Sequence[int] | None = None,
     *,
-    layered: Sequence[LayeredName] = LAYERED,
+    layered: Sequence[LayeredName] = ("similarity",),
     flat: Sequence[FlatName] = (),
 ) -> PairScores:
     """The attribution scores of one pair; ``layered`` ones at ``layers`` (0 the embeddings; all of them by default).

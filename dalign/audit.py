@@ -28,7 +28,7 @@ from dalign.report.agreement import Agreement, agreement, cohen_kappa
 from dalign.report.intervals import Groups
 from dalign.report.metrics import pooled_auroc
 from dalign.report.screen import WIDE, console_for
-from dalign.specs.judge import AnyJudge
+from dalign.specs.judge import RERANK, AnyJudge, role_of
 from dalign.specs.run import RunSpec
 from dalign.store import ChunkLog, progress_bar, run_chunks
 
@@ -64,7 +64,9 @@ def main(spec: RunSpec, path: Path, json_file: Path | None) -> int:
     quiet()
     set_threads(spec.trainer.threads)
     rows = read_labelled(path)
-    judges = {key: j for key, j in spec.judges.items() if j.family == "harm" and not j.report_only}
+    judges = {
+        key: j for key, j in spec.judges.items() if j.family == "harm" and not j.report_only and role_of(key) != RERANK
+    }
     if not judges:
         raise ConfigError("no judge of harm to audit; give judge@judges.harm=NAME")
     found = [audited for key in judges for audited in _judged(spec, key, rows, path)]

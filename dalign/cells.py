@@ -24,7 +24,7 @@ from dalign.scores_file import read_scores, write_scores
 from dalign.sizes import NAME as SIZES
 from dalign.sizes import record_sizes
 from dalign.specs.data import BenchmarkSpec
-from dalign.specs.judge import AnyJudge, role_of
+from dalign.specs.judge import RERANK, RERANKED, AnyJudge, role_of
 from dalign.specs.protocol import CORRECTED, PREFILLED
 from dalign.specs.run import RunSpec
 from dalign.store import StageFolder, run_chunks
@@ -76,9 +76,14 @@ class Cell:
         return VerdictFile(self.path / "verdicts.parquet")
 
     @property
+    def _reranked(self) -> VerdictFile:
+        """Verdicts that choose among samples, apart from those that are reported."""
+        return VerdictFile(self.path / RERANKED)
+
+    @property
     def judges(self) -> dict[str, AnyJudge]:
-        """The judges whose role the benchmark names; ``harm_truth`` has the role ``harm``."""
-        roles, found = self.benchmark.roles, dict[str, AnyJudge]()
+        """The judges whose role the benchmark names, ``harm_truth`` has the role ``harm``; and those that rerank."""
+        roles, found = (*self.benchmark.roles, RERANK), dict[str, AnyJudge]()
         for key, judge in self.spec.judges.items():
             if role_of(key) in roles and judge.name not in {j.name for j in found.values()}:
                 found[key] = judge  # one judge in two roles is asked once
@@ -94,7 +99,7 @@ class Cell:
         return read_records(path, Sample) if path.exists() else []
 
     def verdicts(self) -> list[Verdict]:
-        """The final verdicts of the folder."""
+        """The final verdicts of the folder that are reported."""
         return self._verdicts.read()
 
     def missing(self) -> list[tuple[Prompt, range]]:
@@ -107,7 +112,10 @@ class Cell:
 
     def unjudged(self) -> dict[tuple[str, Part], list[Sample]]:
         """For each judge (its key) and part, the samples it has not judged."""
-        return self._verdicts.lacking(self.judges, self.samples())
+        samples = self.samples()
+        reporting = {key: judge for key, judge in self.judges.items() if role_of(key) != RERANK}
+        others = {key: judge for key, judge in self.judges.items() if role_of(key) == RERANK}
+        return {**self._verdicts.lacking(reporting, samples), **self._reranked.lacking(others, samples)}
 
     def draw(self, progress: Progress | None = None) -> None:
         """Draws the samples that are missing, commits them chunk by chunk, and writes the final files of this step."""
@@ -161,19 +169,20 @@ class Cell:
         log = self.stage.chunk_log(f"verdicts_{key}", Verdict)
         if (strings := getattr(judge, "control_strings", None)) is not None:
             record_control(self.path, judge.name, strings)
-        self._verdicts.add(self.judges[key], judge, todo, self.prompts, log, progress)
+        file = self._reranked if role_of(key) == RERANK else self._verdicts
+        file.add(self.judges[key], judge, todo, self.prompts, log, progress)
 
     def judge_on_record(self, name: str) -> Judge:
         """The judge of that name, as far as it has given its verdicts here."""
         from dalign.judge.composite import Recorded
 
-        return Recorded(name, recorded_version(self.path, name), self.verdicts())
+        return Recorded(name, recorded_version(self.path, name), [*self.verdicts(), *self._reranked.read()])
 
     def close(self) -> None:
         """Writes the manifest, once everything that is configured is there."""
         if self.stage.finished:
             return
-        names = ["prompts.parquet", "samples.parquet", "scores.safetensors", "verdicts.parquet"]
+        names = ["prompts.parquet", "samples.parquet", "scores.safetensors", "verdicts.parquet", RERANKED]
         names += [JUDGES, CONTROL_FILE, SIZES]
         files = [name for name in names if (self.path / name).exists()]
         judges = sorted({f"{v.judge}/{v.part}" for v in self.verdicts()})

@@ -6,6 +6,7 @@ drawn with. The template's control tokens become ids; the same strings inside a 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -51,16 +52,27 @@ class Chat:
         """
         pieces = self.prompt_pieces(messages)
         if prefill and not think:
-            head = pieces[-1][0].rstrip()
-            pieces[-1] = (head.removesuffix(self.think.open), False) if head.endswith(self.think.open) else pieces[-1]
+            pieces = self._unopened(pieces)
         if think and self.think.where == "prompt" and not pieces[-1][0].rstrip().endswith(self.think.open):
             pieces[-1] = (f"{pieces[-1][0]}{self.think.open}\n", False)
         return self.encoder.encode([*pieces, (prefill, True)])
 
     def user_ids(self, text: str, *, think: bool, prefill: str = "") -> tuple[int, ...]:
         """The prompt ids of one user turn, after the system turn if there is one; ``prefill`` begins the answer."""
+        return self.prompt_ids(self._user_turn(text), think=think, prefill=prefill)
+
+    def user_pieces(self, text: str) -> list[Piece]:
+        """The pieces of one user turn up to an answer without reasoning: a tag that the template opens goes."""
+        return self._unopened(self.prompt_pieces(self._user_turn(text)))
+
+    def _user_turn(self, text: str) -> list[Message]:
         system = [{"role": "system", "content": self.system}] if self.system is not None else []
-        return self.prompt_ids([*system, {"role": "user", "content": text}], think=think, prefill=prefill)
+        return [*system, {"role": "user", "content": text}]
+
+    def _unopened(self, pieces: list[Piece]) -> list[Piece]:
+        head = pieces[-1][0].rstrip()
+        opened = head.endswith(self.think.open)
+        return [*pieces[:-1], (head.removesuffix(self.think.open), False)] if opened else pieces
 
     def completion_ids(self, reasoning: str, answer: str) -> tuple[int, ...]:
         """What follows ``user_ids(..., think=True)`` in training: reasoning, closing tag, answer, the turn's end."""
@@ -86,6 +98,25 @@ class Chat:
         reasoning = before.strip().removeprefix(self.think.open).strip()
         return Parts(reasoning, after.strip(), closed=bool(tag))
 
+    def places(self, response_ids: Sequence[int], *, closed: bool) -> tuple[int | None, int | None]:
+        """Where in a drawn response the closing tag ends, and where its answer begins, as indices of tokens.
+
+        None where there is no tag, or no answer. Without a tag an answer begins at once if ``closed``, as ``parse``
+        says of a response from which no reasoning was expected, else there is none.
+        """
+
+        def text(n: int) -> str:
+            ids = list(response_ids[:n])
+            return str(self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+        every, n = range(1, len(response_ids) + 1), len(response_ids)
+        tag = bisect_left(every, True, key=lambda i: self.think.close in text(i))
+        if tag == n:
+            answer = bisect_left(every, True, key=lambda i: bool(text(i).strip())) if closed else n
+        else:
+            answer = bisect_left(every, True, key=lambda i: bool(text(i).partition(self.think.close)[2].strip()))
+        return (tag if tag < n else None), (answer if answer < n else None)
+
     @property
     def control_strings(self) -> frozenset[str]:
         """The strings of the control tokens; inside a message each of them stays text."""
@@ -108,7 +139,14 @@ class Chat:
     def prompt_pieces(self, messages: Sequence[Message]) -> list[Piece]:
         """The template around ``messages`` up to the assistant's turn, as pieces; found by rendering marks in place of
         the contents. Raises ``ModelError`` if the template drops a turn."""
-        rest = self._rendered_marks(messages)
+        return self._pieces(messages, generation=True)
+
+    def turn_pieces(self, messages: Sequence[Message]) -> list[Piece]:
+        """The template around whole ``messages``, an assistant's turn and its end the last; as ``prompt_pieces``."""
+        return self._pieces(messages, generation=False)
+
+    def _pieces(self, messages: Sequence[Message], *, generation: bool) -> list[Piece]:
+        rest = self._rendered_marks(messages, generation)
         pieces: list[Piece] = []
         for i, message in enumerate(messages):
             mark = _MARK.format(i)
@@ -119,16 +157,17 @@ class Chat:
             pieces += [(before, False), (message["content"] if raw else message["content"].strip(), True)]
         return [*pieces, (rest, False)]
 
-    def _rendered_marks(self, messages: Sequence[Message]) -> str:
+    def _rendered_marks(self, messages: Sequence[Message], generation: bool) -> str:
         """The template with a mark in place of each content; contents as text, or as a list of parts where the template
         (Llama-Guard-3-1B's) reads only those."""
         marks = [f" {_MARK.format(i)} " for i in range(len(messages))]
-        plain = self._render([{**m, "content": mark} for m, mark in zip(messages, marks, strict=True)], generation=True)
+        marked = [{**m, "content": mark} for m, mark in zip(messages, marks, strict=True)]
+        plain = self._render(marked, generation=generation)
         if all(mark.strip() in plain for mark in marks):
             return plain
         parts = [[{"type": "text", "text": mark}] for mark in marks]
         typed = [{**m, "content": part} for m, part in zip(messages, parts, strict=True)]
-        return self._render(typed, generation=True)
+        return self._render(typed, generation=generation)
 
     def _render(self, messages: Sequence[Mapping[str, Any]], *, generation: bool) -> str:
         return str(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def _report(argv: Sequence[str]) -> int:
     """the report of finished evaluations again, and many of them side by side"""
     parser = _parser("report")
-    about = "a run's name or folder, or `paper` for its published rows; and key=value, as for evaluate: "
+    about = "a run's or a sweep's name or folder, or `paper` for its published rows; and key=value, as for evaluate: "
     about += "report.texts=false leaves prompts and answers out of the page"
     parser.add_argument("runs", nargs="+", metavar="RUN", help=about)
     parser.add_argument("--out", type=Path, metavar="DIR", help="write all of them there as one set of tables")
@@ -30,7 +30,7 @@ def _report(argv: Sequence[str]) -> int:
     named += [spec.run for word in overrides if word.lstrip("+").startswith("run=")]
     if not named:
         raise ConfigError("no run is named; give one's name below paths.runs, or its folder: dalign report NAME")
-    folders = [_run_folder(name, spec) for name in dict.fromkeys(named) if name != "paper"]
+    folders = [folder for name in dict.fromkeys(named) if name != "paper" for folder in _run_folders(name, spec)]
     if "paper" in named and asked.out is None:
         raise ConfigError("paper: its published rows make a set of tables; say where to write it: --out DIR")
     from dalign import reporting
@@ -185,6 +185,15 @@ def _one_spec(overrides: Sequence[str]) -> RunSpec:
     if len(specs) != 1:
         raise ConfigError("this command takes one configuration, not a sweep; drop -m")
     return specs[0]
+
+
+def _run_folders(name: str, spec: RunSpec) -> list[Path]:
+    """The folder of a run, or those of a sweep's runs."""
+    for folder in (Path(spec.paths.runs).expanduser() / name, Path(name).expanduser()):
+        runs = sorted(path.parent for path in folder.glob("*/evaluate") if path.is_dir())
+        if runs and not (folder / "evaluate").is_dir():
+            return runs
+    return [_run_folder(name, spec)]
 
 
 def _run_folder(name: str, spec: RunSpec) -> Path:

@@ -20,12 +20,15 @@ SAMPLES_STEP = 8  # samples of a prompt are planned in ranges of at most this ma
 def draw_samples(
     policy: Policy, prompts: Sequence[Prompt], indices: range, sampler: SamplerSpec, seed: int
 ) -> list[Sample]:
-    """The samples ``indices`` of each prompt, prompt after prompt; ``overlong`` where the prompt fills the context."""
+    """The samples ``indices`` of each prompt, prompt after prompt; ``overlong`` where the prompt fills the context. At
+    temperature 0 all of a prompt's are one, which is drawn once."""
     loaded = policy.loaded
     asked = [(p, policy.ask(p)) for p in prompts]
     fits = [(p, ids) for p, ids in asked if len(ids) < loaded.context]
-    requests = [Request(ids, sample_seed(seed, p.id, i)) for p, ids in fits for i in indices]
-    drawn = iter(transformers_engine(loaded, sampler).draw(requests))
+    different = indices if sampler.temperature else indices[:1]
+    requests = [Request(ids, sample_seed(seed, p.id, i)) for p, ids in fits for i in different]
+    found = transformers_engine(loaded, sampler).draw(requests)
+    drawn = iter(found if sampler.temperature else [one for one in found for _ in indices])
     made = sampling_hash(sampler, seed)
     return [
         as_sample(
@@ -46,9 +49,9 @@ def draw_samples(
 
 def score_samples(loaded: LoadedModel, samples: Sequence[Sample], spec: AttributionSpec) -> list[Scores]:
     """The scores of each sample, in order; one that cannot be scored says why."""
-    pairs = [Pair(s.prompt_ids, s.response_ids, loaded.chat.end_id) for s in samples]
+    pairs = [Pair(s.prompt_ids, s.response_ids, loaded.chat.end_id, s.closed) for s in samples]
     found = zip(samples, score_pairs(loaded, pairs, spec), strict=True)
-    return [Scores(s.id, loaded.base_hash, dict(f.layered), dict(f.flat), f.error) for s, f in found]
+    return [Scores(s.id, loaded.base_hash, dict(f.layered), dict(f.flat), f.error, dict(f.lacking)) for s, f in found]
 
 
 def as_sample(

@@ -19,7 +19,7 @@ from dalign.cells import Cell
 from dalign.layout import run_folder
 from dalign.policies import Policy, load_policy
 from dalign.specs.data import BenchmarkSpec
-from dalign.specs.judge import AnyJudge, CompositeSpec
+from dalign.specs.judge import AnyJudge, CompositeSpec, SelfJudgeSpec
 from dalign.specs.run import RunSpec
 from dalign.store import progress_bar
 
@@ -99,12 +99,13 @@ def _sample_and_score(cell: Cell) -> None:
 
 
 def _judge(spec: RunSpec, cells: Sequence[Cell]) -> None:
-    """Loads one judge at a time, if it has something left to judge; composites last, over their members' verdicts."""
+    """Loads one judge at a time, if it has something left to judge; then the policy itself, if it judges; composites
+    last, over their members' verdicts."""
     wanted: dict[str, AnyJudge] = {}
     for cell in cells:
         wanted |= {key: cell.judges[key] for key, _ in cell.unjudged()}
-    for key, one in sorted(wanted.items(), key=lambda item: isinstance(item[1], CompositeSpec)):
-        judge_of = _judge_of(spec, one)
+    for key, one in sorted(wanted.items(), key=lambda item: _turn(item[1])):
+        judge_of = _judge_of(spec, one, cells[0])
         for cell in cells:
             if key in {asked for asked, _ in cell.unjudged()}:
                 with progress_bar(f"{cell.name} on {cell.benchmark.name}: verdicts of {one.name}") as progress:
@@ -128,10 +129,20 @@ def _judge_by_protocols(cells: Sequence[Cell]) -> None:
             gc.collect()
 
 
-def _judge_of(spec: RunSpec, judge: AnyJudge) -> Callable[[Cell], Judge]:
-    """The judge for a cell: one loaded for all of them, or a composite of what its members have said there."""
+def _turn(judge: AnyJudge) -> int:
+    return 2 if isinstance(judge, CompositeSpec) else int(isinstance(judge, SelfJudgeSpec))
+
+
+def _judge_of(spec: RunSpec, judge: AnyJudge, first: Cell) -> Callable[[Cell], Judge]:
+    """The judge for a cell: one loaded for all of them, the policy of all of them, of which ``first`` is one, or a
+    composite of what its members have said there."""
     from dalign.judge import make_composite, make_judge
 
+    if isinstance(judge, SelfJudgeSpec):
+        from dalign.judge.self_judge import self_judge
+
+        own = self_judge(judge, first.policy().loaded)
+        return lambda cell: own
     if isinstance(judge, CompositeSpec):
         names = [spec.judges[key].name for key in judge.of]
         return lambda cell: make_composite(judge, [cell.judge_on_record(name) for name in names])

@@ -14,13 +14,15 @@ import numpy as np
 
 from dalign.attribute import Pair, PairScores, score_pairs
 from dalign.attribute.states import pooled_states
-from dalign.errors import ArtifactError
+from dalign.errors import ArtifactError, ConfigError
+from dalign.judge.text_scores import text_scores
 from dalign.layout import stage_folder
 from dalign.models import LoadedModel
 from dalign.records import digest
 from dalign.sample import sample_seed
-from dalign.select import SELECTORS, SelectorInput, headline
+from dalign.select import REFUSAL, SELECTORS, SelectorInput, band_mean, headline
 from dalign.select.rank import Floats
+from dalign.specs.judge import RERANKING
 from dalign.specs.probe import PLAIN, Variant, variant_of
 from dalign.specs.run import RunSpec
 
@@ -49,20 +51,28 @@ def rank(spec: RunSpec, loaded: LoadedModel, pairs: Sequence[Pair], finished: Se
 
     Equals, which are all pairs of ``selector=random``, come in an order drawn by ``spec.seed``. Raises
     ``ArtifactError`` if the headline needs a probe and there is none, or one of another model, and ``ConfigError`` for
-    a layer without scores.
+    a layer without scores, and for a selector that needs a judge.
     """
     found = score_pairs(loaded, pairs, spec.attribution)
     if variant := headline_probe(spec):
         found = _with_probe(spec, variant, loaded, pairs, found)
-    table = None if spec.selector.score in SELECTORS else _table(spec, found, loaded.n_layers)
+    by, answers = spec.selector.score, None
+    if by in (*SELECTORS, REFUSAL):
+        answers = [[loaded.chat.parse(p.response_ids, think=not p.closed).answer for p in pairs]]
+        scores = text_scores(answers, toy=spec.model.id == "toy")
+    else:
+        scores = {by: _table(spec, found, loaded.n_layers)}
     inputs = SelectorInput(
-        scores={} if table is None else {spec.selector.score: table},
+        scores=scores,
         lengths_PN=np.array([[len(pair.response_ids) for pair in pairs]]),
         finished_PN=np.array([finished], bool),
         exists_PN=np.ones((1, len(pairs)), bool),
+        answers=answers,
     )
-    layer = headline(spec.selector, inputs)[1]
+    layer, band, table = headline(spec.selector, inputs)[1], spec.selector.band, scores.get(by)
     at_layer = table if table is None or layer is None else table[..., layer]
+    if at_layer is not None and band is not None:
+        at_layer = band_mean(at_layer, band)
     draws = np.random.default_rng(sample_seed(spec.seed, digest([(p.prompt_ids, p.response_ids) for p in pairs]), 0))
     values = None if at_layer is None else at_layer[0].tolist()
     return Ranked(found, values, layer, list(_best_first(spec, inputs, draws)))
@@ -86,6 +96,8 @@ def probe_file(spec: RunSpec) -> Path:
 def _table(spec: RunSpec, found: Sequence[PairScores], n_layers: int) -> Floats:
     """The headline's scores: (1, N), or (1, N, L+1) of one with layers; NaN where there is none."""
     name, nan = spec.selector.score, float("nan")
+    if name.startswith(RERANKING):
+        raise ConfigError(f"selector.score={name} asks a judge, which an evaluation alone does; run evaluate.py")
     if name in spec.attribution.layered or headline_probe(spec):
         return np.array([[f.layered.get(name, [nan] * (n_layers + 1)) for f in found]])
     return np.array([[f.flat.get(name, nan) for f in found]])
@@ -119,7 +131,7 @@ def _with_probe(
         raise ArtifactError(f"{path}: a probe of (layers, width) {shape}, and this model has {wanted}")
     unsafe_XL = probe.unsafe(states_XLD).tolist()
     return [
-        f if f.error else PairScores({**f.layered, spec.selector.score: row}, f.flat)
+        f if f.error else replace(f, layered={**f.layered, spec.selector.score: row})
         for f, row in zip(found, unsafe_XL, strict=True)
     ]
 

@@ -42,6 +42,11 @@ def judge_versions(folder: Path) -> dict[str, str]:
     return {name: str(known["version"]) for name, known in _read(folder).items()}
 
 
+def judge_specs(folder: Path) -> dict[str, dict[str, Any]]:
+    """The recorded configuration of every judge that has given verdicts here, by name."""
+    return {name: dict(known["spec"]) for name, known in _read(folder).items()}
+
+
 def recorded_version(folder: Path, name: str) -> str:
     """The version of a judge that has given verdicts here. Raises ``ArtifactError`` if it has given none."""
     known = judge_versions(folder)

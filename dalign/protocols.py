@@ -16,7 +16,7 @@ from dalign.files import read_json, write_json
 from dalign.layout import ADAPTER_POLICIES, PROTOCOLS, PROTOCOLS_ASKED
 from dalign.records import Part, Sample, Scores, Verdict, digest
 from dalign.scores_file import read_scores, write_scores
-from dalign.specs.judge import AnyJudge
+from dalign.specs.judge import RERANK, AnyJudge, role_of
 from dalign.specs.protocol import CORRECTED, ProtocolSpec, Switch
 from dalign.store import run_chunks
 from dalign.verdict_file import Progress, VerdictFile
@@ -88,7 +88,7 @@ def judges(cell: Cell, switch: Switch) -> dict[str, AnyJudge]:
     if switch not in cell.spec.protocol.switches or cell.protocol != CORRECTED:
         return {}
     if switch == "bare_judge":
-        return {key: judge for key, judge in cell.judges.items() if can_be_bare(judge)}
+        return {key: judge for key, judge in cell.judges.items() if can_be_bare(judge) and role_of(key) != RERANK}
     return {key: judge for key, judge in cell.judges.items() if judge.family == "answers"}
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from math import isfinite
 from typing import Any, Literal, Self, get_args
 
 SCHEMA = 1
@@ -144,7 +145,8 @@ class Scores(Record):
     """Attribution scores of one sample against one base.
 
     ``layered`` maps a score's name to one float a layer (``[0]`` the embeddings, ``[-1]`` after the final norm),
-    ``flat`` to one float. ``error`` says why a pair could not be scored; both maps are empty then.
+    ``flat`` to one float. ``error`` says why a pair could not be scored; both maps are empty then. ``lacking`` says of
+    a score that is NaN in a scored pair why it is.
     """
 
     sample_id: str
@@ -152,6 +154,23 @@ class Scores(Record):
     layered: dict[str, list[float]] = field(default_factory=dict)
     flat: dict[str, float] = field(default_factory=dict)
     error: str = ""
+    lacking: dict[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As every record; what JSON has no number for is a word (``nan``, ``inf``)."""
+        layered = {name: [_word(v) for v in values] for name, values in self.layered.items()}
+        return {**super().to_dict(), "layered": layered, "flat": {k: _word(v) for k, v in self.flat.items()}}
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> Self:
+        """The scores of a dict. Raises ``ValueError`` as every record does, and for a word that is no number."""
+        found = super().from_dict(row)
+        layered = {name: [float(v) for v in values] for name, values in found.layered.items()}
+        return replace(found, layered=layered, flat={name: float(v) for name, v in found.flat.items()})
+
+
+def _word(value: float) -> float | str:
+    return value if isfinite(value) else str(value)
 
 
 @dataclass(frozen=True)
@@ -160,7 +179,8 @@ class Verdict(Record):
 
     Harm judges say unsafe or safe, with P(unsafe) and an unsafe one's category where they have them, and a rubric's
     ``score`` in [0, 1]. Refusal judges say refused or complied; graders say graded and fill ``correct`` with one bool a
-    reading. Unscored is no verdict: the reason stands beside it.
+    reading; reward models say graded too, with the reward as ``score``. Unscored is no verdict: the reason stands
+    beside it.
     """
 
     sample_id: str

@@ -1,6 +1,6 @@
 """Scores of a cell as one safetensors file: ``layered/<name>`` (P, N, L+1) and ``flat/<name>`` (P, N), float32.
 
-NaN stands where a pair has no score; the reason stands in the facts.
+NaN stands where a pair has no score, or lacks one of them; the reason stands in the facts.
 """
 
 from __future__ import annotations
@@ -36,13 +36,14 @@ def write_scores(
     errors = {s.sample_id: s.error for s in scores if s.error}
     base_hash = scores[0].base_hash if scores else ""
     facts = {"schema": 1, "prompt_ids": [p.id for p in prompts], "n": n, "base_hash": base_hash, "errors": errors}
-    write_tensors(path, tensors, {**facts, "base": base})
+    lacking = {s.sample_id: s.lacking for s in scores if s.lacking}
+    write_tensors(path, tensors, {**facts, "base": base, **({"lacking": lacking} if lacking else {})})
 
 
 def read_scores(path: Path, samples: Sequence[Sample]) -> dict[str, Scores]:
     """The scores of a file by sample id, for the samples it covers. Raises ``ArtifactError`` if it is torn."""
     tensors, facts = read_tensors(path)
-    errors, n = facts["errors"], facts["n"]
+    errors, lacking, n = facts["errors"], facts.get("lacking", {}), facts["n"]
     row = {prompt_id: i for i, prompt_id in enumerate(facts["prompt_ids"])}
     found = {}
     for sample in samples:
@@ -52,5 +53,5 @@ def read_scores(path: Path, samples: Sequence[Sample]) -> dict[str, Scores]:
         error = errors.get(sample.id, "")
         layered = {k[8:]: v[at].tolist() for k, v in tensors.items() if k.startswith("layered/") and not error}
         flat = {k[5:]: float(v[at]) for k, v in tensors.items() if k.startswith("flat/") and not error}
-        found[sample.id] = Scores(sample.id, facts["base_hash"], layered, flat, error)
+        found[sample.id] = Scores(sample.id, facts["base_hash"], layered, flat, error, lacking.get(sample.id, {}))
     return found

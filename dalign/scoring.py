@@ -30,12 +30,14 @@ from dalign.store import progress_bar
 
 @dataclass(frozen=True)
 class Asked:
-    """One line of the file, as it stands and in ids; ``finished`` says which responses ended by themselves."""
+    """One line of the file, as it stands and in ids; ``finished`` says which responses ended by themselves, ``think``
+    whether they were to begin with reasoning."""
 
     row: dict[str, Any]
     prompt_ids: tuple[int, ...]
     responses: tuple[tuple[int, ...], ...]
     finished: tuple[bool, ...]
+    think: bool = True
 
 
 def main(spec: RunSpec, path: Path) -> int:
@@ -58,13 +60,14 @@ def main(spec: RunSpec, path: Path) -> int:
 
 
 def _scored(spec: RunSpec, loaded: LoadedModel, asked: Asked) -> dict[str, Any]:
-    pairs = [Pair(asked.prompt_ids, r, loaded.chat.end_id) for r in asked.responses]
+    pairs = [Pair(asked.prompt_ids, r, loaded.chat.end_id, closed=not asked.think) for r in asked.responses]
     found = rank(spec, loaded, pairs, asked.finished)
     scores = [
         {
             "layered": {name: [_number(v) for v in values] for name, values in f.layered.items()},
             "flat": {name: _number(value) for name, value in f.flat.items()},
             "error": f.error,
+            **({"lacking": f.lacking} if f.lacking else {}),
         }
         for f in found.scores
     ]
@@ -103,7 +106,7 @@ def _asked(loaded: LoadedModel, row: dict[str, Any], where: str) -> Asked:
         else _ids(ids, f"{where}: prompt_ids", loaded)
     )
     found = [_response(loaded, r, f"{where}: response {i}") for i, r in enumerate(responses)]
-    return Asked(row, asked, tuple(r for r, _ in found), tuple(ok for _, ok in found))
+    return Asked(row, asked, tuple(r for r, _ in found), tuple(ok for _, ok in found), think)
 
 
 def _response(loaded: LoadedModel, response: Any, where: str) -> tuple[tuple[int, ...], bool]:

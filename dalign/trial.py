@@ -28,7 +28,7 @@ def main(spec: RunSpec, prompt: str) -> int:
     asked = Prompt("try", "0", prompt, "harmful", "0")
     samples = draw_samples(policy, [asked], range(spec.sampler.n), spec.sampler, spec.seed)
     loaded = policy.loaded
-    pairs = [Pair(s.prompt_ids, s.response_ids, loaded.chat.end_id) for s in samples]
+    pairs = [Pair(s.prompt_ids, s.response_ids, loaded.chat.end_id, s.closed) for s in samples]
     _show(spec, samples, rank(spec, loaded, pairs, [s.finished for s in samples]))
     return 0
 

@@ -28,13 +28,17 @@ GROUPS = ("model", "teacher", "dataset", "sampler", "sampler/engine", "selector"
 NEEDS = {
     "model=hf": ["model.id=owner/name"],
     "dataset=local": ["dataset.path=FILE"],
+    "selector=distance": ["attribution=readouts"],
+    "selector=until_safe": ["+judge@judges.rerank=toy_guard", "judges.rerank.name=guard"],
     "sampler/engine=replay": ["sampler.engine.path=FILE"],
 }
 JUDGE_NEEDS = {
     **{key: ["of=[harm_toy-guard,harm_llama-guard3]"] for key in ("any", "all", "majority")},
     **{key: ["endpoint.url=http://localhost/v1", "endpoint.model=m"] for key in ("server", "rubric", "rating")},
     **{key: ["template=FILE"] for key in ("wildguard", "harmbench")},
+    "reward": ["id=owner/name"],
 }
+ROLES = dict.fromkeys(("reward", "self", "toy_self"), "rerank")  # of judges that are for no other
 # What attacks need besides their names; those of real models run on a benchmark and judges from outside the world.
 CHAT = [
     f"attack.{who}.endpoint.{key}" for who in ("attacker", "judge") for key in ("url=http://localhost/v1", "model=m")
@@ -97,7 +101,7 @@ def test_every_entry_of_a_group_passes(turn: int) -> None:
 def test_every_benchmark_judge_and_attribution_passes() -> None:
     spec = one("evaluate", f"benchmark=[{','.join(entries('benchmark'))}]", *NO_TOY_JUDGES)
     assert sorted(benchmark.name for benchmark in spec.benchmark.values()) == entries("benchmark")
-    keys = {name: f"harm_{name.replace('_', '-')}" for name in entries("judge")}
+    keys = {name: f"{ROLES.get(name, 'harm')}_{name.replace('_', '-')}" for name in entries("judge")}
     judges = [f"+judge@judges.{key}={name}" for name, key in keys.items()]
     needed = [f"judges.{keys[name]}.{value}" for name, values in JUDGE_NEEDS.items() for value in values]
     assert {judge.name for judge in one("evaluate", *judges, *needed).judges.values()} >= set(entries("judge"))

@@ -127,6 +127,33 @@ def test_3b_a_composite_reads_what_its_members_have_said(runs: Runs, tmp_path: P
         assert label == ("safe" if "safe" in votes else "unscored" if "unscored" in votes else "unsafe")
 
 
+def test_3e_rerankers_choose_and_report_nothing(runs: Runs, tmp_path: Path) -> None:
+    """A guard, the policy itself and a reward model, on what a run has drawn already."""
+    shutil.copytree(runs.calm / "small", tmp_path / "runs" / "small")
+    cell = tmp_path / "runs" / "small" / "evaluate" / "distill" / "toy_dan"
+    before = (cell / "verdicts.parquet").read_bytes()
+    line = ["policies=[distill]", "benchmark=[toy_dan]", "selector.score=rerank:guard"]
+    guard = ["+judge@judges.rerank=toy_guard", "judges.rerank.name=guard"]
+    run("evaluate", tmp_path / "runs", *line, *guard, "+judge@judges.rerank_self=toy_self")
+    assert (cell / "verdicts.parquet").read_bytes() == before
+    found = read_records(cell / "reranked.parquet", Verdict)
+    samples = {s.id: s for s in read_records(cell / "samples.parquet", Sample)}
+    assert {(v.judge, v.sample_id) for v in found} == {(name, i) for name in ("guard", "toy_self") for i in samples}
+    told = {(v.judge, v.sample_id): v.p_unsafe for v in found if v.label != "unscored"}
+    reported = [v for v in read_records(cell / "verdicts.parquet", Verdict) if v.judge == "toy_guard" and v.p_unsafe]
+    assert len(reported) > 12
+    assert all(told["guard", v.sample_id] == v.p_unsafe for v in reported), "the same guard under another name"
+    own = [p for (name, _), p in told.items() if name == "toy_self"]
+    assert len(set(own)) > 6, "the student was asked about each of its answers"
+    rows = json.loads((tmp_path / "runs" / "small" / "report" / "results.json").read_text())["rows"]
+    names = {row["selector"] for row in rows if row["policy"] == "distill" and row["benchmark"] == "toy_dan"}
+    assert names >= {"rerank:guard_argmin", "rerank:toy_self_argmin", "until_safe", "medoid", "refusal_vote"}
+    assert {row["judge"] for row in rows} == {"toy_guard", "toy_truth", "toy_refusal"} & {row["judge"] for row in rows}
+    again = (cell / "reranked.parquet").read_bytes()
+    run("evaluate", tmp_path / "runs", *line, *guard)
+    assert (cell / "reranked.parquet").read_bytes() == again
+
+
 def test_3c_a_judge_that_gives_out_half_way_goes_on_where_it_stopped(runs: Runs, tmp_path: Path) -> None:
     """Ten requests are allowed, four samples make a chunk: less than a chunk is asked for twice."""
     shutil.copytree(runs.calm / "small", tmp_path / "runs" / "small")

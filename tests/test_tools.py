@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -244,18 +245,40 @@ def test_try_refuses_an_empty_prompt_and_names_the_missing_stage(tmp_path: Path)
         trial.main(spec_of("evaluate", tmp_path / "runs"), PROMPT)
 
 
-@pytest.mark.parametrize(("selector", "chosen"), [("first", 1), ("shortest", 2), ("longest", 1), ("random", None)])
+SCORELESS = [("first", 1), ("shortest", 2), ("longest", 1), ("random", None), ("medoid", 3), ("refusal_vote", None)]
+
+
+@pytest.mark.parametrize(("selector", "chosen"), SCORELESS)
 def test_score_takes_selectors_that_are_no_scores(
     selector: str, chosen: int | None, adapter: Path, tmp_path: Path
 ) -> None:
     spec = spec_of("evaluate", tmp_path / "runs", f"inputs.adapter={adapter}", f"selector.score={selector}")
     responses: list[object] = [{"text": "in", "finished": False}, "in the cellar of the", "in the", "in the cellar"]
-    path = lines(tmp_path / "in.jsonl", *({"prompt_ids": [5, i], "responses": responses} for i in range(5, 17)))
+    path = lines(
+        tmp_path / "in.jsonl", *({"prompt_ids": [5, i], "responses": responses, "think": False} for i in range(5, 17))
+    )
     assert scoring.main(spec, path) == 0
     found = [json.loads(line) for line in Path(f"{path}.scores.jsonl").read_text().splitlines()]
     assert {row["layer"] for row in found} == {None}
     taken = {row["chosen"] for row in found}
     assert taken == ({1, 2, 3} if chosen is None else {chosen})
+
+
+def test_score_chooses_by_a_band_and_by_refusals(adapter: Path, tmp_path: Path) -> None:
+    responses = ["in the cellar of the", "in the", "so i must refuse .", "in the cellar"]
+    path = lines(tmp_path / "in.jsonl", {"prompt": PROMPT, "responses": responses, "think": False})
+
+    def row(*overrides: str) -> dict[str, Any]:
+        assert scoring.main(spec_of("evaluate", tmp_path / "runs", f"inputs.adapter={adapter}", *overrides), path) == 0
+        return dict(json.loads(Path(f"{path}.scores.jsonl").read_text()))
+
+    found = row("selector.layer=[1,3]", "attribution.flat=[]")
+    means = [sum(score["layered"]["similarity"][1:4]) / 3 for score in found["scores"]]
+    assert (found["layer"], found["chosen"]) == (None, means.index(min(means)))
+    assert row("selector=refusal", "attribution.flat=[]")["chosen"] == 2
+    lacking = row("attribution=readouts", "selector=distance")["scores"][0]
+    assert "no closing tag" in lacking["lacking"]["similarity_think"]
+    assert set(lacking["layered"]["similarity_think"]) == {None}
 
 
 def test_score_refuses_a_layer_that_has_no_scores(adapter: Path, tmp_path: Path) -> None:

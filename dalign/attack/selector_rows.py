@@ -42,7 +42,9 @@ class Edited:
         scores, _ = load_scores(folder / f"{variant}.scores.safetensors", [p.id for p in prompts], n)
         lengths = np.array([[len(s.response_ids) for s in row] for row in grid], np.int64)
         finished = np.array([[s.finished for s in row] for row in grid], bool)
-        return cls(SelectorInput(scores, lengths, finished, np.ones_like(finished)), [[s.id for s in r] for r in grid])
+        answers = [[s.answer for s in row] for row in grid]
+        known = SelectorInput(scores, lengths, finished, np.ones_like(finished), answers)
+        return cls(known, [[s.id for s in row] for row in grid])
 
 
 def selector_rows(folder: Path, spec: SelectorSpec, seed: int) -> list[dict[str, Any]]:
@@ -84,6 +86,9 @@ def _weights(one: Edited, spec: SelectorSpec) -> Iterator[tuple[Key, Floats]]:
     for name, layer, weights in choose(one.inputs, require_finished=spec.require_finished):
         if layer in (None, shown):
             yield (name, layer), weights
+    if spec.band is not None:
+        name, layer, weights = headline(spec, one.inputs)
+        yield (name, layer), weights
 
 
 def _numbers(rates: Rates, before: Rates, groups: Groups, *, same: bool) -> dict[str, float | None]:

@@ -60,7 +60,7 @@ def attempted(stream: Stream, attempt: Attempt) -> Prompt:
 
 
 def _chosen(spec: RunSpec, policy: Policy, samples: Sequence[Sample]) -> Served:
-    pairs = [Pair(s.prompt_ids, s.response_ids, policy.loaded.chat.end_id) for s in samples]
+    pairs = [Pair(s.prompt_ids, s.response_ids, policy.loaded.chat.end_id, s.closed) for s in samples]
     index = rank(_selecting(spec), policy.loaded, pairs, [s.finished for s in samples]).chosen
     if index is None:
         return Served(len(samples), None, NO_CHOICE)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from dalign.attribute.batches import Batch
 from dalign.attribute.behind import behind
-from dalign.attribute.pairs import Position
+from dalign.attribute.pairs import Readout
 from dalign.attribute.prefix import PrefixCache, prefix_cache
 from dalign.attribute.shortened import layers_of, shortened
 from dalign.errors import ModelError
@@ -27,11 +27,25 @@ Head = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a pass is for: states up to layer ``top`` read at ``position``, and, for a head, ``final`` ones."""
+    """What a pass is for: states up to layer ``top`` at each of ``readouts``, and, for a head, ``final`` ones.
+
+    ``content`` and ``eos`` are a row's last column, ``mean`` is over the response without its turn's end; the columns
+    of the others are told with each batch.
+    """
 
     top: int
-    position: Position = "content"
+    readouts: tuple[Readout, ...] = ("content",)
     final: bool = False
+
+    @property
+    def to_end(self) -> bool:
+        """Whether the turn's end is among what passes."""
+        return "eos" in self.readouts
+
+    @property
+    def told(self) -> tuple[Readout, ...]:
+        """The readouts whose columns differ from pair to pair."""
+        return tuple(r for r in self.readouts if r in ("think", "answer"))
 
 
 @dataclass(frozen=True)
@@ -47,13 +61,18 @@ class Prompts:
 
 @dataclass(frozen=True)
 class Reading:
-    """``ends_BLD``: float32 states at the place read, layers 0 to ``top``.
+    """``states_BRLD``: float32 states at each readout, layers 0 to ``top``.
 
     ``final_BTD``: the final states from which each response token is predicted, None unless wanted.
     """
 
-    ends_BLD: Tensor
+    states_BRLD: Tensor
     final_BTD: Tensor | None
+
+    @property
+    def ends_BLD(self) -> Tensor:  # noqa: N802
+        """The states at the first readout."""
+        return self.states_BRLD[:, 0]
 
 
 def causal_lm(model: Any) -> Any:
@@ -74,10 +93,17 @@ def read_prompts(model: nn.Module, batch: Batch, wanted: Wanted) -> Prompts:
     return Prompts(cache, batch.mask_BT, lengths_P, out[:, -1] if wanted.final else None)
 
 
-def read_responses(model: nn.Module, prompts: Prompts, rows_B: Tensor, batch: Batch, wanted: Wanted) -> Reading:
+def read_responses(
+    model: nn.Module,
+    prompts: Prompts,
+    rows_B: Tensor,
+    batch: Batch,
+    wanted: Wanted,
+    told_BK: Tensor | None = None,
+) -> Reading:
     """One pass of right-padded responses; row b goes on from prompt ``rows_B[b]``.
 
-    ``batch.positions_BT`` count from the response's first token.
+    ``batch.positions_BT`` count from the response's first token. ``told_BK`` are the columns of ``wanted.told``.
     """
     decoder = causal_lm(model).get_decoder()
     depth = _depth(decoder, wanted)
@@ -85,20 +111,21 @@ def read_responses(model: nn.Module, prompts: Prompts, rows_B: Tensor, batch: Ba
     mask_BT = torch.cat([before_BT, batch.mask_BT], dim=1)
     ends_B = batch.mask_BT.sum(-1) - 1
     moved = Batch(batch.ids_BT, batch.mask_BT, batch.positions_BT + prompts.lengths_P[rows_B, None])
-    everywhere = wanted.final or wanted.position == "mean"
-    read = _reader(batch.mask_BT, ends_B, wanted.position)
+    everywhere = wanted.final or "mean" in wanted.readouts
+    columns_BK = _columns(ends_B, told_BK, wanted)
+    read = _reader(ends_B, columns_BK, wanted)
     with (
-        shortened(decoder, depth, None if everywhere else ends_B[:, None]),
+        shortened(decoder, depth, None if everywhere else columns_BK),
         _ends_of_layers(decoder, wanted.top, read) as ends,
         behind(causal_lm(model), depth, prompts.cache, prompts.lengths_P, rows_B),
     ):
         states = _run(decoder, moved, mask_BT, prompts.cache)
     if len(ends) == wanted.top:  # the highest layer's are the decoder's own result
-        ends.append(read(states) if everywhere or not wanted.top else states[:, -1].float())
+        ends.append(read(states) if everywhere or not wanted.top else states.float())
     if prompts.last_PD is None:
-        return Reading(torch.stack(ends, dim=1), None)
+        return Reading(torch.stack(ends, dim=2), None)
     shifted_BTD = torch.cat([prompts.last_PD[rows_B, None], states[:, :-1]], dim=1)
-    return Reading(torch.stack(ends, dim=1), shifted_BTD)
+    return Reading(torch.stack(ends, dim=2), shifted_BTD)
 
 
 def _depth(decoder: nn.Module, wanted: Wanted) -> int:
@@ -116,13 +143,27 @@ def _run(decoder: Any, batch: Batch, mask_BT: Tensor, cache: PrefixCache) -> Ten
     return out
 
 
-def _reader(mask_BT: Tensor, ends_B: Tensor, position: Position) -> Callable[[Tensor], Tensor]:
-    """States (B, T, D) to one float32 vector a row: at its end, or the mean over its tokens."""
-    if position == "mean":
-        weights_BT = mask_BT.float() / mask_BT.sum(-1, keepdim=True)
-        return lambda states_BTD: torch.einsum("bt,btd->bd", weights_BT, states_BTD.float())
-    rows_B = torch.arange(len(ends_B), device=ends_B.device)
-    return lambda states_BTD: states_BTD[rows_B, ends_B].float()
+def _columns(ends_B: Tensor, told_BK: Tensor | None, wanted: Wanted) -> Tensor:
+    """The columns (B, K) of the readouts that are columns, in their order."""
+    told = iter(() if told_BK is None else told_BK.unbind(1))
+    columns = [next(told) if r in wanted.told else ends_B for r in wanted.readouts if r != "mean"]
+    return torch.stack(columns, dim=1) if columns else ends_B.new_zeros((len(ends_B), 0))
+
+
+def _reader(ends_B: Tensor, columns_BK: Tensor, wanted: Wanted) -> Callable[[Tensor], Tensor]:
+    """States (B, T, D) to float32 (B, R, D), one vector a readout: at its column, or the mean over the response."""
+    rows_B1 = torch.arange(len(ends_B), device=ends_B.device)[:, None]
+    if "mean" not in wanted.readouts:
+        return lambda states_BTD: states_BTD[rows_B1, columns_BK].float()
+    length_B1, at = (ends_B + (not wanted.to_end))[:, None], wanted.readouts.index("mean")
+
+    def read(states_BTD: Tensor) -> Tensor:
+        within_BT = torch.arange(states_BTD.shape[1], device=ends_B.device) < length_B1
+        mean_BD = torch.einsum("bt,btd->bd", within_BT.float() / length_B1, states_BTD.float())
+        places_BKD = states_BTD[rows_B1, columns_BK].float()
+        return torch.cat([places_BKD[:, :at], mean_BD[:, None], places_BKD[:, at:]], dim=1)
+
+    return read
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from dalign.attribute.hidden import (
 )
 from dalign.attribute.likelihood import response_scores, token_scores
 from dalign.attribute.pairs import Pair, PairScores, unscorable
+from dalign.attribute.places import Places, readouts_of
 from dalign.attribute.similarity import LAYERED_SCORES
 from dalign.errors import ModelError
 from dalign.models import LoadedModel
@@ -46,23 +47,26 @@ def score_pairs(
     layer that the model has not.
     """
     layers = asked_layers(spec, loaded.n_layers)
-    wanted = Wanted(max(layers, default=0), spec.position, final=bool(spec.flat))
+    wanted = Wanted(max(layers, default=0), readouts_of(spec), final=bool(spec.flat))
     scores = [PairScores(error=unscorable(pair, spec.position, loaded.context)) for pair in pairs]
     todo = [i for i, found in enumerate(scores) if not found.error]
     heads = _heads(loaded) if spec.flat and todo else None
-    enough = spec.position == "content" and not spec.flat  # what sampling kept is the state at the last id
+    enough = wanted.readouts == ("content",) and not spec.flat  # what sampling kept is the state at the last id
+    places = Places.of(loaded, [pairs[i] for i in todo], wanted)
     kept = [i for i in todo if enough and student is not None and student[i] is not None]
 
     def run(indices: Sequence[int], states: Sequence[Tensor] | None) -> None:
         def write(at: Sequence[int], read: Readings) -> None:
             rows = [pairs[indices[i]] for i in at]
-            ours = read.student.ends_BLD if read.student else _stacked(states or (), at, wanted.top, loaded.device)
-            layered = _layered_scores(ours, read.base.ends_BLD, spec, layers, loaded.n_layers)
+            ours = read.student.states_BRLD if read.student else _stacked(states or (), at, wanted.top, loaded.device)
+            layered = _layered_scores(ours, read.base.states_BRLD, spec, layers, loaded.n_layers)
             flat = _flat_scores(loaded, rows, read, heads, spec) if heads else [{} for _ in rows]
-            for i, by_layer, by_pair in zip(at, layered, flat, strict=True):
-                scores[indices[i]] = PairScores(layered=by_layer, flat=by_pair)
+            for i, pair, by_layer, by_pair in zip(at, rows, layered, flat, strict=True):
+                found = PairScores(layered=by_layer, flat=by_pair)
+                scores[indices[i]] = places.without_missing(pair, found)
 
-        read_all(loaded, [pairs[i] for i in indices], wanted, spec.token_budget, write, student=states is None)
+        read = [pairs[i] for i in indices]
+        read_all(loaded, read, wanted, spec.token_budget, write, student=states is None, places=places)
 
     if kept and student is not None:
         run(kept, [state for i in kept if (state := student[i]) is not None])
@@ -98,9 +102,10 @@ def read_all(
     write: Callable[[Sequence[int], Readings], None],
     *,
     student: bool,
+    places: Places | None = None,
 ) -> None:
     """Reads all pairs, the models in evaluation mode and without gradients; ``write`` gets batch after batch."""
-    tails = [pair.tail(wanted.position) for pair in pairs]
+    tails = [pair.tail("eos" if wanted.to_end else "content") for pair in pairs]
     row_of: dict[tuple[int, ...], int] = {}
 
     def begin(prompts: list[tuple[int, ...]], width: int) -> tuple[Prompts | None, Prompts]:
@@ -115,9 +120,10 @@ def read_all(
         indices = sorted(indices, key=lambda i: row_of[pairs[i].prompt_ids])  # responses to a prompt side by side
         batch = right_pad([tails[i] for i in indices], width, loaded.pad_id, loaded.device)
         rows = torch.tensor([row_of[pairs[i].prompt_ids] for i in indices], device=loaded.device)
-        ours = read_responses(loaded.model, begun[0], rows, batch, wanted) if begun[0] is not None else None
+        told = () if places is None else places.columns([pairs[i] for i in indices], loaded.device)
+        ours = read_responses(loaded.model, begun[0], rows, batch, wanted, *told) if begun[0] is not None else None
         with loaded.adapter_off():
-            base = read_responses(loaded.base_model(), begun[1], rows, batch, wanted)
+            base = read_responses(loaded.base_model(), begun[1], rows, batch, wanted, *told)
         write(indices, Readings(ours, base))
 
     with frozen(loaded.model, loaded.base_model()):
@@ -132,18 +138,21 @@ def read_all(
 
 
 def _stacked(states: Sequence[Tensor], at: Sequence[int], top: int, device: torch.device) -> Tensor:
-    return torch.stack([states[i][: top + 1] for i in at]).float().to(device)
+    """Kept states as if they had been read at one readout: (B, 1, L, D)."""
+    return torch.stack([states[i][None, : top + 1] for i in at]).float().to(device)
 
 
 def _layered_scores(
-    student_BLD: Tensor, base_BLD: Tensor, spec: AttributionSpec, layers: Sequence[int], n_layers: int
+    student_BRLD: Tensor, base_BRLD: Tensor, spec: AttributionSpec, layers: Sequence[int], n_layers: int
 ) -> list[dict[str, list[float]]]:
     """One dict of scores a pair; ``[0]`` of each list is the embeddings', and NaN stands at layers not asked for."""
-    index = list(layers)
-    found = [dict[str, list[float]]() for _ in student_BLD]
+    index, readouts = list(layers), readouts_of(spec)
+    found = [dict[str, list[float]]() for _ in student_BRLD]
     for name in spec.layered:
+        score = LAYERED_SCORES[name]
+        at = readouts.index(score.readout or spec.position)
         table_BL = torch.full((len(found), n_layers + 1), torch.nan)
-        table_BL[:, index] = LAYERED_SCORES[name](student_BLD[:, index], base_BLD[:, index]).cpu()
+        table_BL[:, index] = score.compare(student_BRLD[:, at, index], base_BRLD[:, at, index]).cpu()
         for row, values in zip(found, table_BL.tolist(), strict=True):
             row[name] = values
     return found

@@ -1,11 +1,17 @@
-"""Latent similarity: the cosine between the student's and the base's hidden states, layer by layer (pure functions)."""
+"""Scores with layers: how alike the student's and the base's hidden states are, and where in a response they are read.
+
+What compares is a pure function of two (B, L, D) tensors; a line in ``LAYERED_SCORES`` makes it a score.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from dalign.attribute.pairs import Readout
 
 
 def latent_similarity(student_PLD: Tensor, base_PLD: Tensor) -> Tensor:
@@ -21,4 +27,27 @@ def latent_similarity(student_PLD: Tensor, base_PLD: Tensor) -> Tensor:
     return torch.where((student == base).all(-1), torch.ones_like(cosine), cosine)
 
 
-LAYERED_SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"similarity": latent_similarity}
+def distance(student_PLD: Tensor, base_PLD: Tensor) -> Tensor:
+    """``||h_FT[l] - h_base[l]||`` in float32, shape (P, L); exactly 0 for equal vectors, so layer 0 is a placebo too.
+
+    Unlike the cosine it grows with the states, so it compares responses at one layer, not layers.
+    """
+    return (student_PLD.float() - base_PLD.float()).norm(dim=-1)
+
+
+@dataclass(frozen=True)
+class LayeredScore:
+    """``compare`` makes (P, L) of the student's and the base's states (P, L, D), which are read at ``readout``; None is
+    where ``attribution.position`` says."""
+
+    compare: Callable[[Tensor, Tensor], Tensor]
+    readout: Readout | None = None
+
+
+LAYERED_SCORES: dict[str, LayeredScore] = {
+    "similarity": LayeredScore(latent_similarity),
+    "distance": LayeredScore(distance),
+    "similarity_mean": LayeredScore(latent_similarity, "mean"),
+    "similarity_think": LayeredScore(latent_similarity, "think"),
+    "similarity_answer": LayeredScore(latent_similarity, "answer"),
+}

@@ -38,7 +38,8 @@ def read_states(
         if ours is not None and read.student is not None:
             ours[[todo[i] for i in at]] = read.student.ends_BLD.cpu()
 
-    read_all(loaded, [pairs[i] for i in todo], Wanted(loaded.n_layers, position), token_budget, write, student=student)
+    wanted = Wanted(loaded.n_layers, (position,))
+    read_all(loaded, [pairs[i] for i in todo], wanted, token_budget, write, student=student)
     return base, ours
 
 

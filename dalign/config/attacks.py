@@ -15,7 +15,7 @@ from dalign.specs.attack import (
     ServerAttackerSpec,
     WorldAttackerSpec,
 )
-from dalign.specs.judge import CompositeSpec, role_of
+from dalign.specs.judge import CompositeSpec, SelfJudgeSpec, role_of
 from dalign.specs.model import ModelSpec
 from dalign.specs.remote import EndpointSpec
 from dalign.specs.run import RunSpec
@@ -71,8 +71,9 @@ def _judge(spec: RunSpec) -> Iterator[Problem]:
         yield Problem(key, f"{key}={judge.name}: takes its verdicts from reported judges; name a judge of its own")
     elif judge.report_only:
         yield Problem(key, f"{key}={judge.name}: knows what no attacker may know (report_only); name another")
-    elif judge.family == "answers":
-        yield Problem(key, f"{key}={judge.name}: grades answers, and finds neither harm nor refusal; name another")
+    elif judge.family not in ("harm", "refusal") or isinstance(judge, SelfJudgeSpec):
+        how = "grades answers" if judge.family == "answers" else "is for reranking"
+        yield Problem(key, f"{key}={judge.name}: {how}, and finds neither harm nor refusal; name another")
     for k, other in spec.judges.items():
         if other.name == judge.name and other != judge:
             text = f"{key} and judges.{k} are both named {judge.name} and differ"

@@ -10,7 +10,16 @@ from typing import get_args
 from dalign.config.problems import Problem
 from dalign.errors import did_you_mean
 from dalign.specs.data import BenchmarkSpec, Role
-from dalign.specs.judge import CompositeSpec, GuardSpec, JudgeSpec, ServerJudgeSpec, role_of
+from dalign.specs.judge import (
+    RERANK,
+    CompositeSpec,
+    GuardSpec,
+    JudgeSpec,
+    RewardSpec,
+    SelfJudgeSpec,
+    ServerJudgeSpec,
+    role_of,
+)
 from dalign.specs.remote import EndpointSpec
 from dalign.specs.run import RunSpec
 
@@ -24,9 +33,10 @@ def all_judges(spec: RunSpec) -> dict[str, JudgeSpec]:
 def judge_problems(spec: RunSpec) -> Iterator[Problem]:
     """What is wrong with the judges themselves, whatever they judge."""
     for key, judge in spec.judges.items():
-        if role_of(key) not in get_args(Role):
-            hint = did_you_mean(role_of(key), get_args(Role))
+        if role_of(key) not in (roles := (*get_args(Role), RERANK)):
+            hint = did_you_mean(role_of(key), roles)
             yield Problem(f"judges.{key}", f"judges.{key}: begins with no role (harm, harm_second, ...); {hint}")
+        yield from _in_its_place(spec, key, judge)
         if isinstance(judge, CompositeSpec):
             yield from _members(spec, key, judge)
         yield from own_problems(f"judges.{key}", judge)
@@ -41,6 +51,24 @@ def own_problems(key: str, judge: JudgeSpec) -> Iterator[Problem]:
         yield from secret(f"{key}.endpoint", judge.endpoint)
         if judge.instruction is not None:
             yield from text_file(f"{key}.instruction", judge.instruction, "a text file that tells the judge what to do")
+
+
+def _in_its_place(spec: RunSpec, key: str, judge: JudgeSpec) -> Iterator[Problem]:
+    """What reranks may know no more than a deployed judge, and its verdicts are known by a name of their own."""
+    if role_of(key) != RERANK:
+        if isinstance(judge, RewardSpec | SelfJudgeSpec):
+            text = f"judges.{key} is {judge.name}, which chooses among samples and reports nothing"
+            yield Problem(f"judges.{key}", f"{text}; name it judges.{RERANK} or judges.{RERANK}_WORD")
+        return
+    if judge.report_only:
+        text = f"judges.{key} is {judge.name}, which knows what no selector may know (report_only)"
+        yield Problem(f"judges.{key}", f"{text}; name another")
+    elif judge.family not in ("harm", "reward"):
+        text = f"judges.{key} is {judge.name}, which finds no harm, and by which no sample can be chosen"
+        yield Problem(f"judges.{key}", f"{text}; name a guard or a reward model")
+    if others := [k for k, other in spec.judges.items() if other.name == judge.name and role_of(k) != RERANK]:
+        text = f"judges.{key} is named {judge.name}, as judges.{others[0]} is; a selector may not see what that reports"
+        yield Problem(f"judges.{key}.name", f"{text}; give it a name of its own: judges.{key}.name=NAME")
 
 
 def _members(spec: RunSpec, key: str, judge: CompositeSpec) -> Iterator[Problem]:
@@ -106,6 +134,6 @@ def _namesakes(spec: RunSpec) -> Iterator[Problem]:
 def strangers(spec: RunSpec, name: str, benchmark: BenchmarkSpec) -> Iterator[Problem]:
     """The embedded world's judges know nothing of prompts from elsewhere."""
     for key, judge in spec.judges.items():
-        if role_of(key) in benchmark.roles and judge.kind.startswith("toy_"):
+        if role_of(key) in (*benchmark.roles, RERANK) and judge.kind.startswith("toy_"):
             text = f"benchmark.{name}: judges.{key}={judge.name} knows the embedded world alone"
             yield Problem(f"judges.{key}", f"{text}; give judge@judges.{key}=phrases, or drop it: ~judge@judges.{key}")

@@ -13,7 +13,7 @@ from dalign.config.problems import Problem, nearest
 from dalign.errors import DataError, did_you_mean
 from dalign.layout import ADAPTER_POLICIES, PLAIN_POLICIES, POLICIES
 from dalign.specs.data import BenchmarkSpec, DatasetSpec, QuestionsSpec
-from dalign.specs.judge import GuardSpec, ServerJudgeSpec, role_of
+from dalign.specs.judge import RERANK, RERANKING, GuardSpec, ServerJudgeSpec, rerank_score, role_of
 from dalign.specs.model import HUB_ID
 from dalign.specs.probe import PLAIN, variant_of
 from dalign.specs.protocol import SCORE_SWITCHES
@@ -209,22 +209,35 @@ def _not_yet(policy: str) -> str:
 
 
 def _selector(spec: RunSpec) -> Iterator[Problem]:
-    from dalign.select import SELECTORS
+    from dalign.select import REFUSAL, SELECTORS
 
-    score = spec.selector.score
+    score, layer = spec.selector.score, spec.selector.layer
     score_of_probe = (score,) if variant_of(score, spec.attribution.position) else ()
     layered = (*spec.attribution.layered, PLAIN, *score_of_probe)
-    known = [*layered, *spec.attribution.flat, *SELECTORS]
+    rerank = {key: judge for key, judge in spec.judges.items() if role_of(key) == RERANK}
+    named = [rerank_score(judge.name, judge.kind, part) for judge in rerank.values() for part in judge.parts]
+    known = [*layered, *spec.attribution.flat, REFUSAL, *named, *SELECTORS]
     if score not in known:
         hint = did_you_mean(score, known)
-        yield Problem("selector.score", f"selector.score={score}: attribution does not compute it; {hint}")
-    elif isinstance(spec.selector.layer, int) and score not in layered:
-        text = f"selector.layer={spec.selector.layer}: the score {score!r} has no layers"
+        no = "no judge gives it" if score.startswith(RERANKING) else "attribution does not compute it"
+        yield Problem("selector.score", f"selector.score={score}: {no}; {hint}")
+    elif isinstance(layer, int | tuple) and score not in layered:
+        text = f"selector.layer={_shown(layer)}: the score {score!r} has no layers"
         yield Problem("selector.layer", f"{text}; leave it at auto")
-    asked, layer = spec.attribution.layers, spec.selector.layer
-    if isinstance(layer, int) and asked is not None and layer not in asked and score in spec.attribution.layered:
-        text = f"selector.layer={layer} is none of attribution.layers={list(asked)}"
-        yield Problem("selector.layer", f"{text}; add it there")
+    if score == "until_safe" and not any(hasattr(judge, "threshold") for judge in rerank.values()):
+        text = "selector.score=until_safe: no judge says when a sample will do"
+        yield Problem("selector.score", f"{text}; give +judge@judges.rerank=NAME, a guard")
+    asked = spec.attribution.layers
+    if isinstance(layer, int | tuple) and asked is not None and score in spec.attribution.layered:
+        wanted = range(layer[0], layer[1] + 1) if isinstance(layer, tuple) else (layer,)
+        if lacking := [one for one in wanted if one not in asked]:
+            which = "" if isinstance(layer, int) else f": {lacking}"
+            text = f"selector.layer={_shown(layer)}{which} is none of attribution.layers={list(asked)}"
+            yield Problem("selector.layer", f"{text}; add it there")
+
+
+def _shown(layer: int | tuple[int, int]) -> str:
+    return str(list(layer)) if isinstance(layer, tuple) else str(layer)
 
 
 def _protocol(spec: RunSpec) -> Iterator[Problem]:

@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from dalign.errors import ConfigError
 from dalign.judge.base import Judge, Screened
 from dalign.judge.composite import Composite
 from dalign.judge.grades import GRADERS, AnswerJudge
 from dalign.judge.refusal import PhraseJudge
-from dalign.specs.judge import CompositeSpec, GuardSpec, JudgeSpec, ServerJudgeSpec, ToyGuardSpec
+from dalign.specs.judge import (
+    CompositeSpec,
+    GuardSpec,
+    JudgeSpec,
+    RewardSpec,
+    SelfJudgeSpec,
+    ServerJudgeSpec,
+    ToyGuardSpec,
+)
 from dalign.specs.run import PathsSpec
 
 
@@ -34,6 +43,12 @@ def _bare(spec: JudgeSpec, world_seed: int, paths: PathsSpec) -> Judge:
         from dalign.judge.guard import Guard
 
         return Guard(spec)
+    if isinstance(spec, RewardSpec):
+        from dalign.judge.reward import RewardModel
+
+        return RewardModel(spec)
+    if isinstance(spec, SelfJudgeSpec):
+        raise ConfigError(f"judge {spec.name}: a policy judges itself inside an evaluation alone; name another judge")
     if isinstance(spec, ServerJudgeSpec):
         from dalign.judge.server import ServerJudge
 

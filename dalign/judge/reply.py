@@ -13,7 +13,7 @@ from itertools import product
 from dalign.encoding import Encoder, Piece
 from dalign.errors import ModelError
 from dalign.judge.batches import Row
-from dalign.specs.judge import GuardSpec, QuestionSpec
+from dalign.specs.judge import QuestionSpec, ReplySpec
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Branch:
 class Reply:
     """The replies that ``spec`` allows, under one tokenizer."""
 
-    def __init__(self, spec: GuardSpec, encoder: Encoder) -> None:
+    def __init__(self, spec: ReplySpec, encoder: Encoder) -> None:
         self.spec, self.encoder = spec, encoder
 
     def branches(self, pieces: Sequence[Piece]) -> list[Branch]:

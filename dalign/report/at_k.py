@@ -16,7 +16,7 @@ from dalign.report.candidates import Candidate, Candidates, candidates, selector
 from dalign.report.formats import PlainTable
 from dalign.report.intervals import Groups
 from dalign.report.load import Cell
-from dalign.report.measure import Draws, measured
+from dalign.report.measure import Draws, measured, with_own_labels
 from dalign.report.metrics import Floats, choice_rates
 from dalign.report.rows import Row, number
 from dalign.report.tables import METRIC_WORDS, Report, Section, percent, sections, with_interval
@@ -32,8 +32,8 @@ ORACLES: dict[str, Direction] = {"oracle_best": "argmin", "oracle_worst": "argma
 CAVEAT = (
     "k of the N samples are drawn at random and one of them is chosen; the numbers are means over every such draw, "
     "so each k uses all samples. A draw without a finished sample chooses nothing and counts as unscored. All "
-    "selectors at one k draw the same number of tokens. Intervals are clustered like every other one; a curve has no "
-    "p-values. Oracles look at the labels."
+    "selectors but until_safe draw the same number of tokens at one k. Intervals are clustered like every other one; a "
+    "curve has no p-values. Oracles look at the labels."
 )
 
 
@@ -83,7 +83,7 @@ def rows_at_k(block: Block, found: Curves, draws: Draws, world_version: int | No
     ks = ks_below(block.event_PN.shape[1])
     if block.subset != "all" or block.reading not in (None, "strict") or not block.counts or not ks:
         return []
-    rows, weights = list(found.chosen.rows), [found.chosen.weights_RPN[:, block.index_P]]
+    rows, weights = list(with_own_labels(found.chosen.rows, block)), [found.chosen.weights_RPN[:, block.index_P]]
     drawn_PN, cost_PN = np.ones_like(block.scored_PN), block.amount_PN * (-1 if block.good else 1)
     for name, direction in ORACLES.items():
         rows += [Candidate(name, k=k, peeks=True) for k in ks]

@@ -13,7 +13,7 @@ from dalign.report.at_k import curves, first_sections, monte_carlo_note, rows_at
 from dalign.report.blocks import blocks, unmeasured
 from dalign.report.calibrated import calibrations, extended
 from dalign.report.calibration import calibrated
-from dalign.report.candidates import candidates, headline_of
+from dalign.report.candidates import candidates, headline_of, with_band
 from dalign.report.cost import priced
 from dalign.report.load import Cell, LoadedRun, load_run
 from dalign.report.measure import Draws, measure
@@ -43,7 +43,7 @@ def build_report(
 ) -> Report:
     """The report of a run's finished evaluations. Raises ``ArtifactError`` where there is nothing to report. ``asked``
     says what is fitted on the verdicts of other prompts."""
-    run = load_run(run_folder)
+    run = with_band(load_run(run_folder), headline)
     draws = Draws(seed)
     rows: list[Row] = []
     reasons: Counter[str] = Counter()
@@ -81,7 +81,7 @@ def build_report(
 def _below_n(report: Report, headline: SelectorSpec, draws: Draws) -> list[Row]:
     """Best of every k below N, of the policies with scores, by the first judge of each metric."""
     shown, out = first_sections(report), list[Row]()
-    for cell in (cell for cell in report.run.cells if cell.scores):
+    for cell in (cell for cell in report.run.cells if cell.attributed):
         found = curves(cell, headline, report.seed)
         for block in blocks(cell):
             if any(section.covers(block) for section in shown):

@@ -141,7 +141,7 @@ def calibrations(
 ) -> tuple[dict[str, Calibration], list[str]]:
     """The calibration of each policy that has scores, and notes on why one has none."""
     out, notes = dict[str, Calibration](), list[str]()
-    for policy in dict.fromkeys(cell.policy for cell in cells if cell.scores):
+    for policy in dict.fromkeys(cell.policy for cell in cells if cell.attributed):
         mine = [cell for cell in cells if cell.policy == policy]
         judge, why = teaching_judge(mine, spec.judge)
         pool = pool_of(mine, judge) if judge is not None else None
@@ -162,7 +162,7 @@ def calibrations(
 
 def extended(chosen: Candidates, found: Calibration | None, cell: Cell) -> Candidates:
     """A cell's table of choices with the calibrated ones below it."""
-    more = list(found.rows(cell)) if found is not None and cell.scores else []
+    more = list(found.rows(cell)) if found is not None and cell.attributed else []
     if not more:
         return chosen
     rows, weights = zip(*more, strict=True)

@@ -13,9 +13,21 @@ from itertools import groupby
 import numpy as np
 
 from dalign.report.blocks import Block
-from dalign.report.load import Cell
+from dalign.report.load import Cell, LoadedRun
 from dalign.report.metrics import Floats, Rates, any_rates, choice_rates, majority_rates
-from dalign.select import SELECTORS, SelectorInput, arg_weights, auto_layer, choose, headline, uniform_weights
+from dalign.select import (
+    REFUSAL,
+    SELECTORS,
+    SelectorInput,
+    arg_weights,
+    auto_layer,
+    band_mean,
+    band_name,
+    choose,
+    headline,
+    uniform_weights,
+)
+from dalign.specs.judge import RERANKING
 from dalign.specs.sampling import SelectorSpec
 
 TEST_LABELS = "test_labels"
@@ -24,7 +36,8 @@ BEST_LAYER = "best_layer_"
 
 @dataclass(frozen=True)
 class Candidate:
-    """One row of a block's table. ``score`` names the score that the selector ranks by. ``is_choice`` is false for
+    """One row of a block's table. ``score`` names the score that the selector ranks by, ``goes_by`` one that it
+    looks at in another way too. ``is_choice`` is false for
     figures about all N samples (majority, any-of-N), which no single choice attains; ``peeks`` says that labels were
     used. ``layer_chosen_on``: ``rule`` (auto), ``config``, ``scan`` (every layer is listed) or ``test_labels``."""
 
@@ -36,6 +49,7 @@ class Candidate:
     require_finished: bool = False
     peeks: bool = False
     is_choice: bool = True
+    goes_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -49,12 +63,32 @@ class Candidates:
 def selector_input(cell: Cell) -> SelectorInput:
     """All that a selector may know of a cell."""
     exists = np.ones_like(cell.finished_PN)
-    return SelectorInput(cell.scores, cell.lengths_PN, cell.finished_PN, exists)
+    answers = [[response.answer for response in row] for row in cell.responses]
+    return SelectorInput(cell.scores, cell.lengths_PN, cell.finished_PN, exists, answers, cell.until)
+
+
+def with_band(run: LoadedRun, spec: SelectorSpec) -> LoadedRun:
+    """The run with the mean over the headline's band, if it has one, as one more score of each cell that has its score
+    by layer."""
+    if spec.band is None:
+        return run
+
+    def banded(cell: Cell) -> Cell:
+        scores = cell.scores.get(spec.score)
+        if spec.band is None or scores is None or scores.ndim != 3:
+            return cell
+        name = band_name(spec.score, spec.band)
+        return replace(cell, scores={**cell.scores, name: band_mean(scores, spec.band)})
+
+    return replace(run, cells=tuple(map(banded, run.cells)), prefilled=tuple(map(banded, run.prefilled)))
 
 
 def headline_of(spec: SelectorSpec, cell: Cell) -> tuple[str, int | None] | None:
-    """The headline's name and layer in a cell; None where the policy has no scores and the selector needs one."""
-    if not cell.scores and spec.score not in SELECTORS:
+    """The headline's name and layer in a cell; None where its score needs a base and there is none, or a judge that has
+    not reranked there."""
+    known = spec.score in (*cell.scores, *SELECTORS)
+    asks_judge = spec.score.startswith(RERANKING) or spec.score == "until_safe"
+    if (not known and (asks_judge or not cell.attributed)) or (spec.score == "until_safe" and cell.until is None):
         return None
     name, layer, _ = headline(spec, selector_input(cell))
     return name, layer
@@ -75,9 +109,16 @@ def candidates(cell: Cell, spec: SelectorSpec) -> Candidates:
             shown = fixed if fixed is not None else auto_layer(cell.n_layers or 0)
             chosen_on = "scan" if layer != shown else "rule" if fixed is None else "config"
         score = None if name in SELECTORS else name.rpartition("_")[0]
-        rows.append(Candidate(name, layer, chosen_on, n, score, spec.require_finished))
+        goes_by = score if score is not None else _goes_by(name, cell)
+        rows.append(Candidate(name, layer, chosen_on, n, score, spec.require_finished, goes_by=goes_by))
         weights.append(weights_PN)
     return Candidates(tuple(rows), np.stack(weights))
+
+
+def _goes_by(name: str, cell: Cell) -> str | None:
+    if name == "until_safe" and cell.until:
+        return cell.until.score
+    return REFUSAL if name == "refusal_vote" else None
 
 
 def peeking(chosen: Candidates, block: Block) -> tuple[Candidates, Rates]:

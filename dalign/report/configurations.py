@@ -42,7 +42,8 @@ _STAGES = {"sft": "distill"}
 
 @dataclass(frozen=True)
 class Entry:
-    """One rate in [0, 1]. ``source`` is a run's name or ``paper``; ``higher`` says that more is better."""
+    """One rate in [0, 1]. ``source`` is a run's name or ``paper``; ``higher`` says that more is better. ``temperature``
+    is the one sampled at, None for published rows; ``headline`` marks the run's own selector."""
 
     source: str
     stage: str
@@ -53,6 +54,8 @@ class Entry:
     rate: float
     higher: bool
     peeks: bool = False
+    temperature: float | None = None
+    headline: bool = False
 
     @property
     def configuration(self) -> tuple[str, str, str, str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import floor
+from typing import get_args
 
 from dalign.report.at_k import IN_TABLES, Curve, curve_of
 from dalign.report.blocks import Block
@@ -19,12 +20,14 @@ from dalign.report.formats import PlainTable
 from dalign.report.load import Cell
 from dalign.report.rows import Row
 from dalign.report.tables import SAFETY, Report, Section, sections, with_interval
-from dalign.select.subsets import RANKS
+from dalign.select import REFUSAL, SELECTORS, band_of
 from dalign.sizes import Sizes
+from dalign.specs.sampling import LayeredName
 
 CAVEAT = (
-    "Tokens: at one k every selector draws the same. Operations: 2 a parameter and token, of sampling and of the "
-    "passes that a score needs, without attention over the context; a prompt is passed once for all its samples."
+    "Tokens: at one k every selector draws the same, but until_safe, which stops early. Operations: 2 a parameter and "
+    "token, of sampling and of the passes that a score needs, without attention over the context; a prompt is passed "
+    "once for all its samples. What a judge that reranks costs is not known here."
 )
 UNKNOWN = (
     "Sizes of the model were not recorded with these samples, so operations are unknown; a new run=NAME records them."
@@ -41,11 +44,13 @@ class Passes:
 
 NO_PASS = Passes(0)
 PASSES: dict[str, Passes] = {
-    "similarity": Passes(2),
+    **dict.fromkeys(get_args(LayeredName), Passes(2)),
     "probe": Passes(1),
     **dict.fromkeys(("kl", "reverse_kl", "logp_ratio"), Passes(2, head=True)),
     **dict.fromkeys(("ppl_student", "ppl_base", "self_certainty", "gini"), Passes(1, head=True)),
+    REFUSAL: NO_PASS,
 }
+ASKS_A_JUDGE = ("until_safe",)  # as the scores of judges that rerank: what the judge costs is not known here
 
 
 @dataclass(frozen=True)
@@ -79,10 +84,18 @@ def scoring(sizes: Sizes, prompt: float, response: float, passes: Passes, layer:
     return Work(2 * passes.models * body * prompt, 2 * passes.models * (body + head) * response)
 
 
+def needed(selector: str, layer: int | None) -> tuple[Passes | None, int | None]:
+    """The passes of a selector, None where they are unknown, and the layer up to which they go: a band's highest."""
+    if selector in (*SELECTORS, "mean"):
+        return None if selector in ASKS_A_JUDGE else NO_PASS, layer
+    score, band = band_of(selector.rpartition("_")[0])
+    return PASSES.get(score), layer if band is None else band[1]
+
+
 def work(cell: Cell, selector: str, layer: int | None) -> Work | None:
     """Of a selector in a cell, by its mean lengths; None where the model's size or what the selector needs is unknown,
     or where responses have no tokens (imported ones)."""
-    passes = NO_PASS if selector in (*RANKS, "mean") else PASSES.get(selector.rpartition("_")[0])
+    passes, layer = needed(selector, layer)
     if cell.sizes is None or passes is None or not cell.lengths_PN.any():
         return None
     prompt, response = float(cell.prompt_lengths_P.mean()), float(cell.lengths_PN.mean())
@@ -96,7 +109,8 @@ def priced(rows: Sequence[Row], block: Block) -> list[Row]:
     out = []
     for row in rows:
         found = None if row.peeks else work(block.cell, row.selector, row.layer)
-        tokens, flops = row.k * response or None, None if found is None else found.at(row.k)
+        drawn = row.k if row.samples_drawn is None else row.samples_drawn
+        tokens, flops = drawn * response or None, None if found is None else found.at(row.k)
         out.append(replace(row, tokens=tokens, flops=flops))
     return out
 
@@ -119,7 +133,7 @@ def cost_tables(report: Report) -> list[PlainTable]:
 
 def unknown_sizes(report: Report) -> bool:
     """Whether there are scores of a model whose size nobody wrote down."""
-    return any(cell.scores and cell.sizes is None and cell.lengths_PN.any() for cell in report.run.cells)
+    return any(cell.attributed and cell.sizes is None and cell.lengths_PN.any() for cell in report.run.cells)
 
 
 def _matched(report: Report, section: Section, cell: Cell) -> Iterator[PlainTable]:

@@ -19,8 +19,9 @@ WHO = ("source", "stage", "teacher", "student")
 
 def tables(entries: Sequence[Entry], runs: Sequence[RunFacts], *, seed: int = 0) -> list[PlainTable]:
     """The tables that there are numbers for: changes over configurations (the paper's Tables 1 to 3), what beats the
-    similarity in how many, every configuration (10 to 20), how far students stay behind their teachers, utility by
-    student and teacher; of runs also their layers, the lengths of their responses, and PAIR (4)."""
+    similarity in how many, every configuration (10 to 20), rates by temperature where runs sampled at several, how far
+    students stay behind their teachers, utility by student and teacher; of runs also their layers, the lengths of their
+    responses, and PAIR (4)."""
     found = changes([e for e in entries if e.stage not in NO_STUDENTS], seed=seed)
     fall = "Relative fall against one answer, runs pooled, per cent (unsafe answers: more is better; right ones: less)"
     ratios = (
@@ -32,6 +33,7 @@ def tables(entries: Sequence[Entry], runs: Sequence[RunFacts], *, seed: int = 0)
         _summary(found, "changes_of_means", means, _means),
         _against_similarity(entries),
         _configurations(entries),
+        _temperatures(entries),
         _gap(entries),
         _utility(entries),
         _floor(entries),
@@ -105,6 +107,23 @@ def _configurations(entries: Sequence[Entry]) -> PlainTable:
     ]
     title = "Every configuration, rates in per cent"
     return PlainTable("configurations", title, (*WHO, "selector", *names), tuple(rows), 5)
+
+
+def _temperatures(entries: Sequence[Entry]) -> PlainTable:
+    """One answer and the headline's choice at each temperature; without rows where there is only one."""
+    known = [e for e in entries if e.temperature is not None and (e.selector == ONE_ANSWER or e.headline)]
+    several = len({e.temperature for e in known}) > 1
+    names = unique(e.benchmark for e in known)
+    said = {e: "greedy" if e.temperature == 0 else f"{e.temperature:g}" for e in known}
+    place = {e: (e.stage, e.teacher, e.student, said[e]) for e in known}
+    order = sorted(known, key=lambda e: (e.stage, e.teacher, e.student, e.selector != ONE_ANSWER, e.temperature or 0.0))
+    rows = []
+    for key in unique((*place[e], e.selector) for e in order) if several else []:
+        rates = [[e.rate for e in known if (*place[e], e.selector) == key and e.benchmark == name] for name in names]
+        rows.append((*key, *(_rate(sum(found) / len(found) if found else None) for found in rates)))
+    head = ("stage", "teacher", "student", "temperature", "selector", *names)
+    title = "By temperature, rates in per cent (the mean of runs that share one)"
+    return PlainTable("temperatures", title, head, tuple(rows), 5)
 
 
 def _gap(entries: Sequence[Entry]) -> PlainTable:

@@ -18,13 +18,16 @@ from numpy.typing import NDArray
 
 from dalign.errors import ArtifactError
 from dalign.files import read_json, read_records
+from dalign.judge.text_scores import text_scores
 from dalign.judges_file import judge_versions
 from dalign.layout import benchmark_and_protocol
 from dalign.records import FinishReason, Prompt, Sample
 from dalign.report.control import Spelt, spelt_of
 from dalign.report.judged import Judged, judged_of
 from dalign.report.metrics import Bools, Floats
+from dalign.report.reranked import rerank_scores, same_means, until
 from dalign.report.tensors import Oof, add_probe, load_scores
+from dalign.select import Until
 from dalign.sizes import Sizes, read_sizes
 from dalign.specs.protocol import IMPORTED, PREFILLED
 from dalign.store import StageFolder
@@ -46,10 +49,12 @@ class Cell:
     """One policy on one benchmark. ``truncated``, ``empty`` (no answer, though not cut off) and ``finished`` are
     ``(P, N)`` and exclude each other; ``lengths_PN`` counts response tokens, ``prompt_lengths_P`` those of the prompt
     as it was asked, and ``sizes`` are the model's, None where they were not recorded. ``scores`` maps a name to
-    ``(P, N, L + 1)`` or ``(P, N)``, NaN where a pair has none; empty for policies without an adapter. ``base`` says
-    what the scores attribute to. ``judge_versions`` maps a judge's name to its version. ``protocol`` says how the
-    samples came about; ``sample_ids_PN`` are theirs, ``responses`` their texts, P rows of N, and ``folder`` is the
-    cell's own. ``spelt`` says, by reader, which of the texts spell one of its control tokens."""
+    ``(P, N, L + 1)`` or ``(P, N)``, NaN where a pair has none. ``attributed`` names those that compare with a base, as
+    ``base`` says in words (none for policies without an adapter); the others are made of texts, or by judges that
+    rerank. ``until`` says which of them stops resampling, ``same_means`` holds (judge, score) where a judge that also
+    reports reranks. ``judge_versions`` maps a judge's name to its version. ``protocol`` says how the samples came
+    about; ``sample_ids_PN`` are theirs, ``responses`` their texts, P rows of N, and ``folder`` is the cell's own.
+    ``spelt`` says, by reader, which of the texts spell one of its control tokens."""
 
     folder: Path
     policy: str
@@ -71,6 +76,19 @@ class Cell:
     judge_versions: dict[str, str]
     responses: tuple[tuple[Response, ...], ...]
     spelt: dict[str, Spelt] = field(default_factory=dict)
+    attributed: frozenset[str] = frozenset()
+    until: Until | None = None
+    same_means: frozenset[tuple[str, str]] = frozenset()
+
+    def reranked_by(self, judge: str) -> set[str]:
+        """The scores that come from the very means by which ``judge`` reports: choosing by them is choosing on its
+        labels."""
+        return {score for name, score in self.same_means if name == judge}
+
+    @property
+    def told_by_judges(self) -> set[str]:
+        """The scores that come from the means of any judge that reports here: no choice may be learnt from them."""
+        return {score for one in self.judged for score in self.reranked_by(one.judge)}
 
     @property
     def n_layers(self) -> int | None:
@@ -142,6 +160,8 @@ def load_cell(folder: Path, policy: str) -> Cell:
     ids = np.array([[s.id for s in row] for row in grid])
     config = _config(folder / "config.yaml")
     benchmark, protocol = benchmark_and_protocol(folder.name)
+    toy = config.get("benchmark", {}).get(benchmark, {}).get("format") == "toy"
+    others = text_scores([[s.answer for s in row] for row in grid], toy=toy) | rerank_scores(folder, ids)
     return Cell(
         folder=folder,
         policy=policy,
@@ -157,10 +177,13 @@ def load_cell(folder: Path, policy: str) -> Cell:
         lengths_PN=np.array([[len(s.response_ids) for s in row] for row in grid], dtype=np.int64),
         prompt_lengths_P=np.array([len(row[0].prompt_ids) for row in grid], dtype=np.int64),
         sizes=read_sizes(folder),
-        scores=scores,
+        scores={**scores, **others},
         judged=judged_of(folder / "verdicts.parquet", ids),
         base=base,
         judge_versions=judge_versions(folder),
+        attributed=frozenset(scores),
+        until=until(config["judges"], others),
+        same_means=same_means(folder, others, toy=toy),
         responses=tuple(tuple(Response(s.reasoning, s.answer, s.finish_reason, s.closed) for s in row) for row in grid),
         spelt=spelt_of(folder, prompts, grid),
     )

@@ -5,7 +5,7 @@ All candidates of a block share the resamples of its prompts, and all policies a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 from zlib import crc32
@@ -14,13 +14,14 @@ import numpy as np
 
 from dalign.report.aurocs import aurocs
 from dalign.report.blocks import Block
-from dalign.report.candidates import Candidate, Candidates, peeking
+from dalign.report.candidates import Candidate, Candidates, peeking, selector_input
 from dalign.report.control import spelt_by_any
 from dalign.report.detectable import smallest_detectable
 from dalign.report.intervals import MIN_EXPECTED, Groups
 from dalign.report.metrics import Bools, Floats, Rates, chosen_rate, levelled
 from dalign.report.permutation import permutation_p
 from dalign.report.rows import Row, number
+from dalign.select import draws_until_safe
 
 
 class Draws:
@@ -44,11 +45,17 @@ class Draws:
 
 def measure(block: Block, chosen: Candidates, draws: Draws, world_version: int | None) -> list[Row]:
     """One row a candidate of the block's cell, and one a baseline that peeks at the block's verdicts."""
-    own = Candidates(chosen.rows, chosen.weights_RPN[:, block.index_P])
+    own = Candidates(with_own_labels(chosen.rows, block), chosen.weights_RPN[:, block.index_P])
     table, rates = peeking(own, block)
     rows = measured(block, table, rates, draws, world_version)
     by_chance = permutation_p(table, block, draws.seed)
     return [replace(row, p_permutation=p) for row, p in zip(rows, by_chance, strict=True)]
+
+
+def with_own_labels(rows: Iterable[Candidate], block: Block) -> tuple[Candidate, ...]:
+    """The rows, those marked as peeking that choose by the very means of the block's judge."""
+    same = block.cell.reranked_by(block.judge)
+    return tuple(replace(row, peeks=True) if row.goes_by in same else row for row in rows)
 
 
 def measured(block: Block, table: Candidates, rates: Rates, draws: Draws, world_version: int | None) -> list[Row]:
@@ -59,6 +66,7 @@ def measured(block: Block, table: Candidates, rates: Rates, draws: Draws, world_
         **_rates(rates, groups, block.good),
         **_comparison(table, rates, groups, block),
         **_finishing(table, groups, block),
+        "samples_drawn": _samples_drawn(table, block),
     }
     told_apart = aurocs(table, block, groups)
     rows = []
@@ -198,3 +206,16 @@ def _finishing(table: Candidates, groups: Groups, block: Block) -> dict[str, Flo
         "safe_finished": good.mean(axis=1),
         "safe_finished_difference": (good - good[0]).mean(axis=1),
     }
+
+
+def _samples_drawn(table: Candidates, block: Block) -> Floats:
+    """How many samples a prompt each row's selector draws, in the mean over the block's prompts."""
+    inputs = selector_input(block.cell)
+    return np.array(
+        [
+            draws_until_safe(inputs, inputs.eligible(row.require_finished), row.k)[block.index_P].mean()
+            if row.selector == "until_safe"
+            else float(row.k)
+            for row in table.rows
+        ]
+    )

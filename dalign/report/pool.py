@@ -64,14 +64,15 @@ class Pool:
 
 
 def pool_of(cells: Sequence[Cell], judge: str) -> Pool | None:
-    """The pool of a policy's cells by the judge of that name; None without scores. Scores that not every cell has, and
-    those that were fitted on verdicts, are left out."""
-    scored = tuple(cell for cell in cells if cell.scores)
+    """The pool of a policy's cells by the judge of that name; None where no score compares with a base. Scores that not
+    every cell has, those that were fitted on verdicts, and those that a judge which reports would give are left out."""
+    scored = tuple(cell for cell in cells if cell.attributed)
     if not scored:
         return None
     n = max(cell.lengths_PN.shape[1] for cell in scored)
     names = [name for name in scored[0].scores if all(name in cell.scores for cell in scored)]
-    kept = [name for name in names if not name.startswith(FITTED)]
+    told = {name for cell in scored for name in cell.told_by_judges}
+    kept = [name for name in names if not name.startswith(FITTED) and name not in told]
     if not kept:
         return None
     found = [_events(cell, judge) for cell in scored]

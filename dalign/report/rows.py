@@ -27,9 +27,10 @@ class Row:
     ``n_samples`` of a prompt were at the selector's choice.
 
     The fields marked extra go to results.csv alone. ``safe_finished`` is the share of all prompts whose chosen sample
-    is scored, good and finished; ``n_control_prompts`` and ``n_control_responses`` count, of the row's prompts and of
-    all their samples, those that spell a control token of the model or a judge; ``p_permutation`` is that of verdicts
-    changing places within prompts; ``mc_error`` the standard error that random subsets leave in a ``value`` at
+    is scored, good and finished; ``samples_drawn`` is how many samples a prompt its selector draws, in the mean, fewer
+    than ``k`` where it stops early; ``n_control_prompts`` and ``n_control_responses`` count, of the row's prompts and
+    of all their samples, those that spell a control token of the model or a judge; ``p_permutation`` is that of
+    verdicts changing places within prompts; ``mc_error`` the standard error that random subsets leave in a ``value`` at
     k < n_samples, None where it is exact; ``tokens`` are drawn for a prompt and ``flops`` spent on drawing and scoring
     them, means over prompts (``dalign.report.cost``); ``family`` says which p-values this one was adjusted with;
     ``claim`` says gain, loss or nothing by the rule of ``claimed``.
@@ -89,6 +90,7 @@ class Row:
     auroc_pooled_ci_high: float | None = field(default=None, metadata=EXTRA)
     p_permutation: float | None = field(default=None, metadata=EXTRA)
     mc_error: float | None = field(default=None, metadata=EXTRA)
+    samples_drawn: float | None = field(default=None, metadata=EXTRA)
     tokens: float | None = field(default=None, metadata=EXTRA)
     flops: float | None = field(default=None, metadata=EXTRA)
     n_groups: int | None = field(default=None, metadata=EXTRA)

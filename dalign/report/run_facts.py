@@ -13,7 +13,7 @@ from dalign.files import read_json
 from dalign.layout import ADAPTER_POLICIES
 from dalign.report.configurations import ONE_ANSWER, Entry
 from dalign.report.rows import Row
-from dalign.report.tables import Report, sections
+from dalign.report.tables import Report, is_headline, sections
 
 METRICS = ("asr", "non_refusal_rate", "accuracy")
 QUARTILES = (0.25, 0.5, 0.75, 0.95)
@@ -71,13 +71,25 @@ def facts_of(report: Report) -> RunFacts:
 def of_report(report: Report) -> list[Entry]:
     """The rates of a run's report, at the headline's layer where a selector has layers."""
     found = []
+    temperature = report.run.cells[0].config["sampler"].get("temperature")
     for row in _first_rows(report):
         if row.value is None or (row.layer not in (None, report.headline.layer) and not row.peeks):
             continue
         at = "" if row.layer is None or row.peeks else f", layer {row.layer}"
         name = ONE_ANSWER if row.selector == "mean" else f"{row.selector}{at}"
         place = _configuration(report, row.policy, row.teacher, row.model)
-        found.append(Entry(*place, name, row.benchmark, row.value, row.metric == "accuracy", row.peeks))
+        found.append(
+            Entry(
+                *place,
+                selector=name,
+                benchmark=row.benchmark,
+                rate=row.value,
+                higher=row.metric == "accuracy",
+                peeks=row.peeks,
+                temperature=temperature,
+                headline=is_headline(row, report.headline),
+            )
+        )
     return found
 
 

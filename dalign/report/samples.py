@@ -20,6 +20,7 @@ from dalign.report.judged import Judged
 from dalign.report.load import Cell
 from dalign.report.metrics import Floats
 from dalign.report.tables import PART_ORDER, Report
+from dalign.select import band_name
 from dalign.specs.run import ReportSpec
 from dalign.specs.sampling import SelectorSpec
 
@@ -179,7 +180,8 @@ def _is_shown(row: Candidate) -> bool:
 
 
 def _is(headline: SelectorSpec, row: Candidate) -> bool:
-    return row.selector in (headline.score, f"{headline.score}_{headline.direction}")
+    score = headline.score if headline.band is None else band_name(headline.score, headline.band)
+    return row.selector in (score, f"{score}_{headline.direction}")
 
 
 def _at_layer(name: str, layer: int | None) -> str:

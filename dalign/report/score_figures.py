@@ -12,6 +12,7 @@ from dalign.report.metrics import Floats, within_prompt_aurocs
 from dalign.report.rows import Row
 from dalign.report.svg import BLUE, ORANGE, SERIES, FigureSvg, legend_above, render
 from dalign.report.tables import Report, Section
+from dalign.select import REFUSAL
 
 
 def densities(report: Report, section: Section, policy: str) -> FigureSvg | None:
@@ -19,11 +20,11 @@ def densities(report: Report, section: Section, policy: str) -> FigureSvg | None
     found = [
         block
         for cell in report.run.cells
-        if cell.policy == policy and cell.scores
+        if cell.policy == policy and cell.attributed
         for block in blocks(cell)
         if block.subset == "all" and section.covers(block)
     ]
-    names = list(dict.fromkeys(name for block in found for name in block.cell.scores))
+    names = list(dict.fromkeys(name for block in found for name in block.cell.scores if name != REFUSAL))
     layer = report.headline.layer
     if not names:
         return None

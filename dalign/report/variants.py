@@ -51,9 +51,9 @@ def _released(cell: Cell) -> tuple[list[Variant], list[str]]:
         together = name.startswith(RELEASED)
         said = {n: j for n, j in verdicts.items() if together or n == name}
         scores = _scores(folder / f"{name}.safetensors", cell, notes) if name not in (*JUDGING, TEST_LAYER) else None
-        if together and (notes or (cell.scores and not scores)):
+        if together and (notes or (cell.attributed and not scores)):
             continue  # of some of its parts there is nothing, or only of other samples
-        at_test = bool(cell.scores) and (together or name == TEST_LAYER)
+        at_test = bool(cell.attributed) and (together or name == TEST_LAYER)
         if said or scores or at_test:
             judges = frozenset(one.judge for found in said.values() for one in found)
             changed = replace(cell, scores={**cell.scores, **(scores or {})}, judged=_instead(cell, said))

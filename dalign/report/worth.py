@@ -43,7 +43,7 @@ def _of_variant(cell: Cell, variant: Variant, figures: _Figures) -> Iterator[Wor
         if corrected is None or not (variant.scored or variant.rejudges(block.judge)):
             continue
         yield figures.worth(corrected, block, variant, chosen=False)
-        if cell.scores and variant.cell.scores:
+        if headline_of(figures.spec, cell) and headline_of(figures.spec, variant.cell):
             yield figures.worth(corrected, block, variant, chosen=True)
 
 

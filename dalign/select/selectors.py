@@ -6,43 +6,17 @@ A score that an evaluation writes has its selectors by itself; one of another ki
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dalign.errors import ConfigError, did_you_mean
+from dalign.select.bands import band_mean, band_name
+from dalign.select.baselines import REFUSAL, medoid, refusal_vote, until_safe
+from dalign.select.inputs import SelectorInput
 from dalign.select.rank import Bools, Direction, Floats, arg_weights, uniform_weights
 from dalign.specs.sampling import SelectorSpec
-
-
-@dataclass(frozen=True)
-class SelectorInput:
-    """What a selector may know of P prompts with N samples each; there is no place for a verdict in it.
-
-    ``scores`` maps a name to (P, N) or, by layer, (P, N, L); NaN is no score. ``lengths_PN`` counts response tokens.
-    ``finished_PN`` says which samples ended by themselves with an answer, ``exists_PN`` which were drawn at all.
-    """
-
-    scores: Mapping[str, Floats]
-    lengths_PN: NDArray[np.int64]
-    finished_PN: Bools
-    exists_PN: Bools
-
-    def __post_init__(self) -> None:
-        shape = self.lengths_PN.shape
-        others = {"finished_PN": self.finished_PN, "exists_PN": self.exists_PN}
-        scores = {f"scores[{name!r}]": values for name, values in self.scores.items()}
-        for name, values in {**others, **scores}.items():
-            if len(shape) != 2 or values.shape[:2] != shape or values.ndim not in (2, 3):
-                raise ValueError(f"{name} has shape {values.shape}, lengths_PN {shape}")
-
-    def eligible(self, require_finished: bool) -> Bools:
-        """The samples that may be chosen (P, N)."""
-        return self.exists_PN & self.finished_PN if require_finished else self.exists_PN
-
 
 Selector = Callable[[SelectorInput, Bools], Floats]
 
@@ -68,17 +42,39 @@ def longest(inputs: SelectorInput, eligible_PN: Bools) -> Floats:
     return arg_weights(inputs.lengths_PN.astype(np.float64), eligible_PN, "argmax")
 
 
-SELECTORS: dict[str, Selector] = {"first": first, "random": at_random, "shortest": shortest, "longest": longest}
+SELECTORS: dict[str, Selector] = {
+    "first": first,
+    "random": at_random,
+    "shortest": shortest,
+    "longest": longest,
+    "medoid": medoid,
+    "refusal_vote": refusal_vote,
+    "until_safe": until_safe,
+}
+
+
+def lacks(name: str, inputs: SelectorInput) -> str:
+    """What one of ``SELECTORS`` needs and ``inputs`` have not; empty if nothing."""
+    if name == "medoid" and inputs.answers is None:
+        return "the samples' answers, which are not known here"
+    if name == "refusal_vote" and REFUSAL not in inputs.scores:
+        return "to know which answers refuse, which is not known here"
+    if name == "until_safe" and inputs.until is None:
+        return "a judge that reranks: give +judge@judges.rerank=NAME"
+    return ""
 
 
 def choose(inputs: SelectorInput, *, require_finished: bool = True) -> Iterator[tuple[str, int | None, Floats]]:
-    """Every selector's (name, layer, weights (P, N)): those of ``SELECTORS``, then both ends of each score.
+    """Every selector's (name, layer, weights (P, N)): those of ``SELECTORS`` that lack nothing, then both ends of each
+    score.
 
     A score's selectors are called ``SCORE_argmin`` and ``SCORE_argmax``; a score with layers comes once a layer, others
     with ``None``. A row of zeros is a prompt without an eligible sample, an outcome of its own.
     """
     eligible_PN = inputs.eligible(require_finished)
     for name, selector in SELECTORS.items():
+        if lacks(name, inputs):
+            continue
         yield name, None, selector(inputs, eligible_PN)
     for name in inputs.scores:
         for direction in get_args(Direction):
@@ -111,15 +107,21 @@ def auto_layer(n_layers: int) -> int:
 def headline(spec: SelectorSpec, inputs: SelectorInput) -> tuple[str, int | None, Floats]:
     """The (name, layer, weights) of the selector that ``spec`` names; ``spec.score`` may name one of ``SELECTORS`` too.
 
-    Raises ``ConfigError`` for a score or a layer that was not computed, and a layer that the model does not have.
+    Raises ``ConfigError`` for a score or a layer that was not computed, a layer that the model does not have, and what
+    a selector lacks.
     """
     eligible_PN = inputs.eligible(spec.require_finished)
     if spec.score in SELECTORS:
+        if lack := lacks(spec.score, inputs):
+            raise ConfigError(f"selector.score={spec.score} needs {lack}")
         return spec.score, None, SELECTORS[spec.score](inputs, eligible_PN)
     if spec.score not in inputs.scores:
         known = [*inputs.scores, *SELECTORS]
         raise ConfigError(f"selector.score={spec.score!r} was not computed; {did_you_mean(spec.score, known)}")
     scores = inputs.scores[spec.score]
+    if spec.band is not None and scores.ndim == 3:
+        weights = arg_weights(band_mean(scores, spec.band), eligible_PN, spec.direction)
+        return f"{band_name(spec.score, spec.band)}_{spec.direction}", None, weights
     layer = _layer_of(spec.layer, spec.score, None if scores.ndim == 2 else scores.shape[-1] - 1)
     at_layer = scores if layer is None else scores[..., layer]
     if layer is not None and at_layer.size and np.isnan(at_layer).all() and not np.isnan(scores).all():
@@ -127,12 +129,12 @@ def headline(spec: SelectorSpec, inputs: SelectorInput) -> tuple[str, int | None
     return f"{spec.score}_{spec.direction}", layer, arg_weights(at_layer, eligible_PN, spec.direction)
 
 
-def _layer_of(asked: int | Literal["auto"] | None, score: str, n_layers: int | None) -> int | None:
+def _layer_of(asked: int | tuple[int, int] | Literal["auto"] | None, score: str, n_layers: int | None) -> int | None:
     if n_layers is None:
-        if isinstance(asked, int):
+        if isinstance(asked, int | tuple):
             raise ConfigError(f"selector.layer={asked}: the score {score!r} has no layers; leave it at auto")
         return None
-    if asked is None or asked == "auto":
+    if not isinstance(asked, int):
         return auto_layer(n_layers)
     if not 0 <= asked <= n_layers:
         raise ConfigError(f"selector.layer={asked}: this model has hidden states 0 (embeddings) to {n_layers}")

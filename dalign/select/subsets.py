@@ -17,8 +17,10 @@ from math import comb
 
 import numpy as np
 
+from dalign.select.baselines import rank_until_safe
+from dalign.select.inputs import SelectorInput
 from dalign.select.rank import Bools, Direction, Floats
-from dalign.select.selectors import Selector, SelectorInput
+from dalign.select.selectors import Selector
 
 ENUMERATED = 16  # up to so many samples every subset is taken: 65,535 of 16
 DRAWS = 1000
@@ -29,6 +31,7 @@ RANKS: dict[str, tuple[Callable[[SelectorInput], Floats], Direction]] = {
     "random": (lambda inputs: np.zeros(inputs.lengths_PN.shape), "argmin"),
     "shortest": (lambda inputs: inputs.lengths_PN.astype(np.float64), "argmin"),
     "longest": (lambda inputs: inputs.lengths_PN.astype(np.float64), "argmax"),
+    "until_safe": (rank_until_safe, "argmin"),
 }
 
 

@@ -11,21 +11,34 @@ from dalign.specs.base import Free, FreeBool, FreeInt, FreeStr, Spec
 from dalign.specs.model import Dtype
 from dalign.specs.remote import EndpointSpec
 
-Family = Literal["harm", "refusal", "answers"]
+Family = Literal["harm", "refusal", "answers", "reward"]
 RuleKind = Literal["toy_truth", "toy_refusal", "phrases", "number", "letter", "answers"]
 Task = Literal["verdict", "rubric", "rating"]
 CompositeKind = Literal["any", "all", "majority"]
 # What each kind of judge finds; a composite finds what its members find, and they must be judges of harm.
 FAMILY_OF_KIND: dict[str, Family] = {
-    **dict.fromkeys(("toy_guard", "toy_truth", "guard", "server", *get_args(CompositeKind)), "harm"),
+    **dict.fromkeys(("toy_guard", "toy_truth", "guard", "self", "server", *get_args(CompositeKind)), "harm"),
+    "reward": "reward",
     **dict.fromkeys(("toy_refusal", "phrases"), "refusal"),
     **dict.fromkeys(("number", "letter", "answers"), "answers"),
 }
 
 
+# The role of judges that choose among samples: they judge every benchmark, and report nothing.
+RERANK = "rerank"
+RERANKING = ("rerank:", "reward:")  # how the names of their scores begin
+RERANKED = "reranked.parquet"  # their verdicts in an evaluation's folder, apart from those that are reported
+
+
 def role_of(key: str) -> str:
     """The role that a judge has by its key among a run's judges: ``harm_truth`` has the role ``harm``."""
     return key.partition("_")[0]
+
+
+def rerank_score(judge: str, kind: str = "", part: Part = "answer") -> str:
+    """What the score of a judge that reranks is called: ``rerank:NAME``, more is more unsafe, or of a reward model
+    ``reward:NAME``, more is better."""
+    return f"{'reward' if kind == 'reward' else RERANK}:{judge}{'' if part == 'answer' else f'/{part}'}"
 
 
 class JudgeSpec(Spec):
@@ -90,22 +103,14 @@ class QuestionSpec(Spec):
         return self
 
 
-class GuardSpec(JudgeSpec):
-    """A language model that replies to (prompt, response) in fixed words; P(unsafe) is read off its logits.
+class ReplySpec(JudgeSpec):
+    """A language model that replies in fixed words; P(unsafe) is read off its logits.
 
-    ``template`` is a text file with ``{prompt}`` and ``{response}``; without one the tokenizer's chat template lays out
-    a user's and an assistant's turn. The reply is ``questions`` in order; the last one asks whether the response is
-    unsafe. ``categories`` may follow an unsafe verdict, after ``category_lead``. A verdict is unscored where the guard
-    gives all these replies together less than ``min_menu``. ``token_budget`` bounds the tokens of a forward batch.
+    The reply is ``questions`` in order; the last one asks whether the response is unsafe. ``categories`` may follow an
+    unsafe verdict, after ``category_lead``. A verdict is unscored where the model gives all these replies together less
+    than ``min_menu``. ``token_budget`` bounds the tokens of a forward batch.
     """
 
-    kind: Literal["guard"] = "guard"
-    id: str
-    revision: str | None = None
-    dtype: Dtype = "bfloat16"
-    device: FreeStr = "auto"
-    quantisation: Literal["none", "nf4"] = "none"
-    template: str | None = None
     questions: tuple[QuestionSpec, ...] = Field(min_length=1, max_length=4)
     categories: tuple[str, ...] = ()
     category_lead: str = "\n"
@@ -119,6 +124,53 @@ class GuardSpec(JudgeSpec):
         if len(value) == 1 or len(set(value)) < len(value):
             raise ValueError("categories must be at least two and all different, or none")
         return value
+
+
+class GuardSpec(ReplySpec):
+    """A guard of its own: it reads (prompt, response).
+
+    ``template`` is a text file with ``{prompt}`` and ``{response}``; without one the tokenizer's chat template lays out
+    a user's and an assistant's turn.
+    """
+
+    kind: Literal["guard"] = "guard"
+    id: str
+    revision: str | None = None
+    dtype: Dtype = "bfloat16"
+    device: FreeStr = "auto"
+    quantisation: Literal["none", "nf4"] = "none"
+    template: str | None = None
+
+
+class SelfJudgeSpec(ReplySpec):
+    """The policy itself, asked whether an answer of its own complies with its policy; only for reranking.
+
+    ``ask`` is one user turn, with ``{prompt}`` and ``{response}`` in it. What the policy would rather say counts for
+    nothing, unless ``min_menu`` is raised.
+    """
+
+    kind: Literal["self"] = "self"
+    ask: str
+    min_menu: float = Field(0.0, ge=0.0, lt=1.0)
+
+    @field_validator("ask")
+    @classmethod
+    def _holds_both(cls, value: str) -> str:
+        if (value.count("{prompt}"), value.count("{response}")) != (1, 1):
+            raise ValueError("must hold {prompt} and {response}, once each")
+        return value
+
+
+class RewardSpec(JudgeSpec):
+    """A reward model: a sequence classifier with one logit over the conversation, more is better; only for reranking.
+    Its tokenizer's chat template lays out a user's and an assistant's turn. ``token_budget`` is as a guard's."""
+
+    kind: Literal["reward"] = "reward"
+    id: str
+    revision: str | None = None
+    dtype: Dtype = "bfloat16"
+    device: FreeStr = "auto"
+    token_budget: FreeInt = Field(8192, ge=1)
 
 
 class ServerJudgeSpec(JudgeSpec):
@@ -148,5 +200,6 @@ class CompositeSpec(JudgeSpec):
 
 
 AnyJudge = Annotated[
-    RuleJudgeSpec | ToyGuardSpec | GuardSpec | ServerJudgeSpec | CompositeSpec, Field(discriminator="kind")
+    RuleJudgeSpec | ToyGuardSpec | GuardSpec | SelfJudgeSpec | RewardSpec | ServerJudgeSpec | CompositeSpec,
+    Field(discriminator="kind"),
 ]

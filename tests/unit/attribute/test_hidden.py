@@ -43,7 +43,7 @@ def test_layer_l_is_hidden_states_l_and_the_last_is_after_the_final_norm(
 ) -> None:
     """Early exit, shared prompts, padding on both sides, sliding windows: what a plain pass of each pair gives."""
     model = tiny_models.with_lora(tiny_models.tiny_model(kind, layers=4))
-    reading = read(model, PAIRS, Wanted(top, position, final))
+    reading = read(model, PAIRS, Wanted(top, (position,), final))
     assert reading.ends_BLD.shape[1] == top + 1
     for i, (prompt, tail) in enumerate(PAIRS):
         with torch.no_grad():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dalign.attribute.similarity import latent_similarity
+from dalign.attribute.similarity import distance, latent_similarity
 
 
 def test_cosines_by_hand() -> None:
@@ -26,6 +26,13 @@ def test_zero_vectors_do_not_make_nan() -> None:
     zero, one = torch.zeros(1, 1, 4), torch.ones(1, 1, 4)
     assert latent_similarity(zero, zero).item() == 1.0
     assert latent_similarity(zero, one).item() == 0.0
+
+
+def test_distances_by_hand_and_exactly_zero_for_equal_vectors() -> None:
+    student = torch.tensor([[[3.0, 4.0], [1.0, 1.0]]])
+    base = torch.tensor([[[0.0, 0.0], [1.0, 1.0]]])
+    assert distance(student, base).tolist() == [[5.0, 0.0]]
+    assert distance(student.bfloat16(), base.bfloat16()).dtype == torch.float32
 
 
 def test_paper_error_15_cosine_in_bfloat16() -> None:

@@ -116,6 +116,20 @@ EVALUATIONS: dict[str, dict[str, str]] = {
         "attribution.layers=[1,3]": "",
         "selector.layer=2": "selector.layer=2 is none of attribution.layers=[1, 3]",
     },
+    "band": {
+        "attribution.layers=[1,3]": "",
+        "selector.layer=[1,3]": "selector.layer=[1, 3]: [2] is none of attribution.layers=[1, 3]",
+    },
+    "band of a flat score": {"selector=kl": "", "selector.layer=[1,3]": "selector.layer=[1, 3]: the score 'kl' has no"},
+    "resampling": {"selector.score=until_safe": "no judge says when a sample will do; give +judge@judges.rerank"},
+    "reranking": {
+        "+judge@judges.rerank=toy_truth": "which knows what no selector may know (report_only); name another",
+        "judges.rerank.name=peek": "",
+        "+judge@judges.rerank_b=phrases": "judges.rerank_b is phrases, which finds no harm, and by which no sample",
+        "+judge@judges.rerank_c=toy_guard": "judges.rerank_c is named toy_guard, as judges.harm is",
+        "+judge@judges.harm_own=toy_self": "chooses among samples and reports nothing; name it judges.rerank",
+        "selector.score=rerank:pek": "selector.score=rerank:pek: no judge gives it; did you mean 'rerank:peek'?",
+    },
     "protocol": {
         "protocol.switches=[pad,cut]": "protocol.switches.0=pad: known: bare_judge, bf16_cosine, cut, pad_position",
         "protocol.cut_at=0": "protocol.cut_at=0: must be greater than 0",

@@ -145,3 +145,33 @@ def test_a_template_that_drops_the_system_turn_is_an_error() -> None:
     template = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}<|eot|>{% endif %}{% endfor %}"
     with pytest.raises(ModelError, match="drops the system turn"):
         Chat(tokenizer(template), ThinkSpec(), system="be kind").user_ids("x", think=False)
+
+
+@pytest.mark.parametrize("think_tokens", [False, True])
+@pytest.mark.parametrize("tag", ["</think>", "\n</think>\n\n", "</think> "])
+def test_places_are_where_the_tag_ends_and_where_the_answer_begins(think_tokens: bool, tag: str) -> None:
+    chat = Chat(tokenizer(CHATML, think_tokens=think_tokens), ThinkSpec())
+
+    def text(ids: tuple[int, ...]) -> str:
+        return str(chat.tokenizer.decode(list(ids)))
+
+    for reasoning, answer in (("the policy is about cake", "bake é for the queen </think> too"), ("", "no")):
+        ids = tuple(chat.tokenizer(f"{reasoning}{tag}{answer}")["input_ids"])
+        close, first = chat.places(ids, closed=True)
+        assert close is not None
+        assert first is not None
+        assert "</think>" in text(ids[: close + 1])
+        assert "</think>" not in text(ids[:close])
+        assert text(ids[: first + 1]).partition("</think>")[2].strip()
+        assert not text(ids[:first]).partition("</think>")[2].strip()
+        assert chat.places(ids, closed=False) == (close, first), "a tag says more than what was expected"
+
+
+def test_places_that_are_not_there_are_none() -> None:
+    chat = Chat(tokenizer(CHATML), ThinkSpec())
+    ids = tuple(chat.tokenizer("\n the policy")["input_ids"])
+    assert chat.places(ids, closed=False) == (None, None)
+    assert chat.places(ids, closed=True) == (None, 1), "the first token that is not blank"
+    cut = tuple(chat.tokenizer("the policy\n</think>\n")["input_ids"])
+    assert chat.places(cut, closed=True)[1] is None
+    assert chat.places((), closed=True) == (None, None)

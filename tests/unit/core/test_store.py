@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+from math import inf, isnan, nan
 from pathlib import Path
 
 import numpy as np
@@ -209,3 +210,13 @@ def test_differences_name_the_dotted_keys() -> None:
         "  d: [1] -> [1, 2]",
         "  e: 0 -> 'absent'",
     ]
+
+
+def test_scores_that_are_no_numbers_survive_a_log(tmp_path: Path) -> None:
+    lacking = {"similarity_think": "no closing tag"}
+    one = Scores("s", "b", {"similarity": [1.0, nan, 0.25]}, {"ppl_student": inf, "kl": 0.5}, lacking=lacking)
+    ChunkLog(tmp_path / "log.jsonl", Scores).commit("a", [one])
+    (back,) = ChunkLog(tmp_path / "log.jsonl", Scores).done["a"]
+    assert [back.layered["similarity"][0], back.layered["similarity"][2]] == [1.0, 0.25]
+    assert isnan(back.layered["similarity"][1])
+    assert (back.flat, back.lacking) == ({"ppl_student": inf, "kl": 0.5}, lacking)

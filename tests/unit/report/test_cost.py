@@ -11,8 +11,9 @@ from fake_run import informative, one, report_of, write_cell
 
 from dalign.files import write_json
 from dalign.report import write_report
-from dalign.report.cost import PASSES, Passes, Work, cost_tables, sampling, scoring, work
+from dalign.report.cost import PASSES, Passes, Work, cost_tables, needed, sampling, scoring, work
 from dalign.report.tables import Report
+from dalign.select import SELECTORS
 from dalign.sizes import NAME, Sizes
 from dalign.specs.sampling import FLAT, LAYERED, SelectorSpec
 
@@ -53,6 +54,15 @@ def test_the_largest_k_within_a_budget() -> None:
 
 def test_every_score_that_an_evaluation_writes_has_a_cost() -> None:
     assert set(PASSES) >= {*LAYERED, *FLAT, "probe"}
+
+
+def test_what_selectors_need() -> None:
+    assert needed("similarity_think_argmax", 2) == (Passes(2), 2)
+    assert needed("similarity[2-4]_argmin", None) == (Passes(2), 4), "a band goes up to its highest layer"
+    for name in (*SELECTORS, "refusal_argmax", "mean"):
+        assert needed(name, None) == (None if name == "until_safe" else Passes(0), None)
+    for name in ("rerank:guard_argmin", "reward:rm_argmax"):
+        assert needed(name, None) == (None, None), "nobody knows what a judge costs"
 
 
 def test_rows_have_tokens_and_operations(tmp_path: Path) -> None:

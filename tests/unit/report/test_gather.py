@@ -20,7 +20,7 @@ from dalign.report.gather import write_gathered
 from dalign.report.gathered_figures import length_ranges, utility_maps
 from dalign.report.gathered_tables import tables
 from dalign.report.published import ROWS
-from dalign.report.run_facts import RunFacts, facts_of
+from dalign.report.run_facts import RunFacts, facts_of, of_report
 
 BENCHMARKS = ("dan", "wildjailbreak", "strongreject", "gsm8k", "mmlu")
 
@@ -254,3 +254,22 @@ def test_the_command_gathers_runs_beside_the_paper(tmp_path: Path, capsys: pytes
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):
         write_gathered([], tmp_path / "file", published=read_published())
+
+
+def test_runs_of_a_sweep_stand_by_temperature(tmp_path: Path) -> None:
+    entries = []
+    for temperature, labels in ((0.0, ["ss", "uu"]), (0.7, ["us", "uu"])):
+        run = tmp_path / f"t={temperature}"
+        folder = write_cell(run, labels, scores={"similarity": informative(labels)})
+        text = (folder / "config.yaml").read_text()
+        (folder / "config.yaml").write_text(text.replace("temperature: 0.7", f"temperature: {temperature}"))
+        entries += of_report(report_of(run))
+    (table,) = [t for t in tables(entries, []) if t.name == "temperatures"]
+    assert [row[3:] for row in table.rows] == [
+        ("greedy", ONE_ANSWER, "50.0"),
+        ("0.7", ONE_ANSWER, "75.0"),
+        ("greedy", "similarity_argmin, layer 1", "50.0"),
+        ("0.7", "similarity_argmin, layer 1", "50.0"),
+    ]
+    one_of_them = [e for e in entries if e.temperature == 0.7]
+    assert "temperatures" not in {t.name for t in tables(one_of_them, [])}

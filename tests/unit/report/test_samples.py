@@ -47,10 +47,10 @@ def test_outcomes_choices_and_scores_stand_by_their_prompt(tmp_path: Path) -> No
     assert chosen["similarity_argmax, layer 1"] == [[0], [2]]
     assert not {"mean", "random", "similarity_argmin, layer 0", "oracle_best"} & chosen.keys()
     assert [one["name"] for one in cell["selectors"] if one["headline"]] == ["similarity_argmin, layer 1"]
-    assert cell["scores"] == ["kl", "similarity, layer 1"]
+    assert cell["scores"] == ["kl", "similarity, layer 1", "refusal"]
     (chunk,) = found.chunks
     assert cell["at"] == [(0, 0), (0, 1)]
-    assert chunk[0]["scores"] == [[0.0, 0.9], [0.333333, 0.2], [0.666667, 0.5]]
+    assert chunk[0]["scores"] == [[0.0, 0.9, 0.0], [0.333333, 0.2, 0.0], [0.666667, 0.5, None]]
     assert chunk[0]["finish"] == ["stop", "stop", "length, reasoning not closed"]
     assert chunk[0]["details"][2] == {"0": {"reason": "truncated"}, "1": {"reason": "unreadable"}}
     assert chunk[0]["tokens"] == [5, 6, 7]
@@ -103,7 +103,7 @@ def test_texts_can_be_left_out_and_nothing_of_them_stays(tmp_path: Path) -> None
 
 
 def test_long_texts_lie_in_several_chunks(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("dalign.report.samples.CHUNK", 60)
+    monkeypatch.setattr("dalign.report.samples.CHUNK", 140)
     folder = write_cell(tmp_path / "r", ["us"] * 5)
     found = embedded(tmp_path / "r")
     assert len(found.chunks) == 3

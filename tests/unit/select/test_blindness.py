@@ -46,7 +46,8 @@ def test_no_selector_imports_judges_or_reports_or_names_a_verdict() -> None:
 
 
 def test_the_input_has_no_place_for_a_verdict() -> None:
-    assert {f.name for f in fields(SelectorInput)} == {"scores", "lengths_PN", "finished_PN", "exists_PN"}
+    known = {"scores", "lengths_PN", "finished_PN", "exists_PN", "answers", "until"}
+    assert {f.name for f in fields(SelectorInput)} == known
 
 
 def test_selecting_imports_neither_torch_nor_transformers() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from itertools import combinations
 from math import comb
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dalign.select import SELECTORS, SelectorInput, arg_weights
+from dalign.select import SELECTORS, SelectorInput, Until, arg_weights, draws_until_safe
 from dalign.select.rank import uniform_weights
 from dalign.select.subsets import RANKS, Subsets, at_every_k, by_function, by_score, monte_carlo_error
 
@@ -135,7 +136,9 @@ def selector_input(p: int, n: int, exists: np.ndarray | None = None, seed: int =
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, 5, (p, n))
     finished = rng.random((p, n)) < 0.8
-    return SelectorInput({"s": rng.random((p, n))}, lengths, finished, everyone(p, n) if exists is None else exists)
+    scores = {"s": np.where(rng.random((p, n)) < 0.2, NAN, rng.integers(0, 5, (p, n)) / 5)}
+    drawn = everyone(p, n) if exists is None else exists
+    return SelectorInput(scores, lengths, finished, drawn, until=Until("s", 0.4))
 
 
 @pytest.mark.parametrize("name", sorted(RANKS))
@@ -146,6 +149,28 @@ def test_functions_that_rank_each_sample_by_itself_agree_with_every_subset(name:
     slow = by_function(SELECTORS[name], inputs, able, ks, seed=0)
     assert exact.draws is None
     np.testing.assert_allclose(exact.weights_KPN, slow.weights_KPN, atol=1e-14)
+
+
+def test_resampling_draws_as_many_of_k_as_of_every_subset_in_the_mean() -> None:
+    inputs = selector_input(12, 6)
+    able = inputs.eligible(True)
+    for k in range(1, 7):
+        wanted = [
+            draws_until_safe(replace(inputs, exists_PN=np.isin(np.arange(6), subset) & everyone(12, 6)), able & chosen)
+            for subset in combinations(range(6), k)
+            for chosen in [np.isin(np.arange(6), subset)]
+        ]
+        np.testing.assert_allclose(draws_until_safe(inputs, able, k), np.mean(wanted, axis=0), atol=1e-12)
+    assert draws_until_safe(inputs, able, 6).tolist() == draws_until_safe(inputs, able).tolist()
+
+
+def test_resampling_from_few_by_hand() -> None:
+    """The third of three will do: of the pairs 12 draws two, 13 and 23 two; alone each draws one; of all three, three.
+    With the second as well, 12 and 13 draw two and 23 one."""
+    inputs = SelectorInput({"s": np.array([[0.9, 0.9, 0.1], [0.9, 0.1, 0.1]])}, np.ones((2, 3), int), everyone(2, 3),
+                           everyone(2, 3), until=Until("s", 0.4))  # fmt: skip
+    found = [draws_until_safe(inputs, everyone(2, 3), k).tolist() for k in (1, 2, 3)]
+    assert found == [[1, 1], [2, pytest.approx(5 / 3)], [3, 2]]
 
 
 def median_length(inputs: SelectorInput, eligible_PN: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from dalign.cells import Cell
 from dalign.errors import ArtifactError, ConfigError, did_you_mean
 from dalign.evaluator import evaluate_policy, open_cells

@@ -20,9 +20,9 @@ from dalign.records import digest
 from dalign.select.calibrate import Place
 from dalign.select.combine import Combination
 from dalign.select.conformal import Procedure, learn_then_test, risk_control
+from dalign.select.inputs import SelectorInput
 from dalign.select.rank import Bools, Floats
 from dalign.select.risk import Risk
-from dalign.select.selectors import SelectorInput
 
 SCHEMA = 1
 Promise = Literal["of_all", "of_answered"]

@@ -13,8 +13,9 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from dalign.select.inputs import SelectorInput
 from dalign.select.rank import Bools, Direction, Floats, arg_weights
-from dalign.select.selectors import SelectorInput, computed_layers
+from dalign.select.selectors import computed_layers
 
 Statistic = Literal["pairs", "chosen"]
 

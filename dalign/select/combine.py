@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dalign.select.calibrate import Place
+from dalign.select.inputs import SelectorInput
 from dalign.select.rank import Bools, Floats, arg_weights
-from dalign.select.selectors import SelectorInput, computed_layers
+from dalign.select.selectors import computed_layers
 
 MAX_PAIRS = 64  # of a prompt, evenly: with large N pairs grow as its square and say little more
 TINY = 1e-9

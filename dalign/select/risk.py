@@ -13,8 +13,8 @@ import numpy as np
 
 from dalign.select.calibrate import Place
 from dalign.select.combine import TINY, ridge_logistic
+from dalign.select.inputs import SelectorInput
 from dalign.select.rank import Bools, Floats
-from dalign.select.selectors import SelectorInput
 
 
 @dataclass(frozen=True)

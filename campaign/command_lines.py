@@ -68,7 +68,7 @@ SHARED: Mapping[str, Values] = {
     "model.dtype": one_of("float32 bfloat16 float16"),
     "trainer.threads": whole(0, 8),
     "sampler": one_of("bon8 single"),
-    "attribution": one_of("all"),
+    "attribution": one_of("all readouts"),
     "paths.runs": one_of("runs /tmp/elsewhere"),
     "debug": one_of("tiny"),
 }
@@ -81,7 +81,7 @@ OWN: Mapping[Verb, Mapping[str, Values]] = {
     "evaluate": {
         "policies": some_of("teacher base distill"),
         "benchmark": some_of("toy_dan toy_gsm8k toy_mmlu toy_strongreject toy_xstest"),
-        "selector": one_of("similarity kl reverse_kl perplexity self_certainty random probe"),
+        "selector": one_of("similarity kl perplexity self_certainty random probe medoid refusal refusal_vote"),
         "report.samples": whole(0, 10**5),
         "report.texts": one_of("true false"),
         "protocol": one_of("corrected prefilled"),

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dalign.report.formats import PlainTable
 from dalign.report.rows import Row
 from dalign.report.tables import SAFETY, Report, sections
+from dalign.select import REFUSAL
 
 LEAST = "_argmin"  # every score has a selector of this direction; its AUROC is the score's
 
 
 def auroc_tables(report: Report) -> list[PlainTable]:
-    """A table a policy with scores, by the first safety judge: a line a benchmark and score, layered ones at the fixed
-    layer."""
+    """A table a policy with scores beside that of its phrases, by the first safety judge: a line a benchmark and score,
+    layered ones at the fixed layer."""
     first = next((s for s in sections(report) if s.metric in SAFETY), None)
     if first is None:
         return []
@@ -28,7 +29,7 @@ def auroc_tables(report: Report) -> list[PlainTable]:
         PlainTable(
             f"aurocs_{policy}", f"{policy}: {said}", head, tuple(_line(r) for r in rows if r.policy == policy), 2
         )
-        for policy in dict.fromkeys(row.policy for row in rows)
+        for policy in dict.fromkeys(row.policy for row in rows if row.selector != f"{REFUSAL}{LEAST}")
     ]
 
 

@@ -17,8 +17,7 @@ REFUSAL = "refusal"  # the score that is 1 for an answer with a phrase of refusa
 
 def medoid(inputs: SelectorInput, eligible_PN: Bools) -> Floats:
     """The answer that shares most words with the other eligible ones (``word_overlap``): the most usual of them."""
-    others_PNN = inputs.overlap_PNN * ~np.eye(eligible_PN.shape[1], dtype=bool)
-    total_PN = np.einsum("pnm,pm->pn", others_PNN, eligible_PN.astype(float))
+    total_PN = (inputs.overlap_PNN @ eligible_PN[..., None].astype(float))[..., 0]  # each with itself, 1, as well
     return arg_weights(total_PN.round(9), eligible_PN, "argmax")  # sums in another order are equal all the same
 
 

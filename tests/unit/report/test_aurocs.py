@@ -110,7 +110,7 @@ def test_the_page_has_a_table_of_each_scores_aurocs_with_their_intervals(tmp_pat
     write_cell(tmp_path / "r", labels, scores=scores)
     (table,) = auroc_tables(report_of(tmp_path / "r"))
     by_score = {row[1]: row for row in table.rows}
-    assert set(by_score) == {"similarity", "kl"}
+    assert set(by_score) == {"similarity", "kl", "refusal"}
     assert by_score["similarity"][:3] == ("attacks", "similarity", "1")
     assert by_score["similarity"][3].startswith("1.00 [0.")
     assert by_score["similarity"][4] == "4"

@@ -136,7 +136,7 @@ def test_a_probes_scores_take_no_part(run: Path) -> None:
     for cell in cells:
         cell.scores["probe"] = np.zeros((*cell.lengths_PN.shape, 5))
     found, _ = calibrations(cells, HEADLINE, CalibrateSpec(), 0)
-    assert {p.score for p in found["distill"].places} == {"similarity", "kl"}
+    assert {p.score for p in found["distill"].places} == {"similarity", "kl", "refusal"}
 
 
 @pytest.mark.parametrize(

@@ -103,8 +103,8 @@ def test_a_report_takes_a_run_by_place_or_by_key(
     (tmp_path / "seed1" / "evaluate").mkdir(parents=True)
     written: list[Path] = []
     paths = SimpleNamespace(report=tmp_path, index_html=tmp_path)
-    monkeypatch.setattr("dalign.report.write_report", lambda folder, **_: written.append(folder) or paths)
-    monkeypatch.setattr("dalign.report.print_summary", lambda *_: None)
+    monkeypatch.setattr("dalign.reporting.write_report", lambda folder, **_: written.append(folder) or paths)
+    monkeypatch.setattr("dalign.reporting.print_summary", lambda *_: None)
     assert cli.main(["report", *words, f"paths.runs={tmp_path}"]) == 0
     assert written == [tmp_path / "seed1"]
 

@@ -13,9 +13,11 @@ from dalign import api
 from dalign.errors import ConfigError, ModelError
 from dalign.models import LoadedModel, load_model
 from dalign.specs.model import LoraSpec, ModelSpec
+from dalign.specs.sampling import LAYERED
 from dalign.toy.assets import toy_models
 
 BASE = toy_models(0) / "base"
+KNOWN = ", ".join(sorted(LAYERED))
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +62,8 @@ def test_a_path_may_be_a_path() -> None:
         (lambda m: api.sample(m, "where ?", n=0), "n=0: must be greater than 0"),
         (lambda m: api.score(m, [5], [6], layers=[]), "layers=(): at least 1 must be named"),
         (lambda m: api.score(m, [5], [6], layers=[-1]), "layers=-1: must be greater than or equal to 0"),
-        (lambda m: api.score(m, [5], [6], layered=["kl"]), "layered=kl: known: similarity"),
-        (lambda m: api.best_of(m, "where ?", by="kl"), "by=kl: no score with layers; known: similarity"),
+        (lambda m: api.score(m, [5], [6], layered=["kl"]), f"layered=kl: known: {KNOWN}"),
+        (lambda m: api.best_of(m, "where ?", by="kl"), f"by=kl: no score with layers; known: {KNOWN}"),
         (lambda m: api.best_of(m, "where ?", n=0), "n=0: must be greater than 0"),
     ],
 )

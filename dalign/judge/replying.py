@@ -5,6 +5,7 @@ P(unsafe) is read off the logits at the verdict's position (Llama-Guard-3-8B dis
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from dalign.records import Part, Verdict
 from dalign.specs.judge import ReplySpec
 
 
-class ReplyJudge:
+class ReplyJudge(ABC):
     """What a guard and a self-judge share; ``pieces`` is what the model reads before its reply."""
 
     version: str
@@ -30,9 +31,9 @@ class ReplyJudge:
         self.reply = Reply(spec, encoder)
         self.context = int(model.config.get_text_config().max_position_embeddings)
 
+    @abstractmethod
     def pieces(self, item: JudgeItem, part: Part) -> list[Piece]:
         """What the model reads, before its reply: the prompt, the judged part, and what is asked of them."""
-        raise NotImplementedError
 
     def judge(self, items: Sequence[JudgeItem], part: Part) -> list[Verdict]:
         """Verdicts by P(unsafe) against the threshold, with the category of an unsafe one; a pair longer than the

@@ -8,7 +8,7 @@ import pytest
 import torch
 from guard_models import save_guard
 from judge_items import item
-from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassification
+from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from dalign.errors import ModelError
 from dalign.judge import JudgeItem, make_judge
@@ -22,19 +22,10 @@ TURNS = (
 
 
 def save_reward(folder: Path, logits: int = 1) -> Path:
-    tokenizer = AutoTokenizer.from_pretrained(save_guard(folder, template=TURNS))
+    save_guard(folder, template=TURNS)
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=96,
-        num_labels=logits,
-        initializer_range=0.4,
-    )
+    others = {"max_position_embeddings": 96, "num_labels": logits, "initializer_range": 0.4}
+    config = LlamaConfig.from_pretrained(folder, **others)
     LlamaForSequenceClassification(config).save_pretrained(folder)
     return folder
 

@@ -34,7 +34,7 @@ def densities(report: Report, section: Section, policy: str) -> FigureSvg | None
         for axes, name in zip(_grid(figure, len(names), columns), names, strict=False):
             parts = [(_at(block, name, layer), block) for block in found if name in block.cell.scores]
             _histogram(axes, parts, section.outcomes)
-            axes.set_title(f"{name}: {_mean_auroc(parts, report.seed)}", fontsize=12)
+            axes.set_title(f"{name}: {_mean_auroc(parts, report.seed)}", fontsize=10)
             axes.set_yticks([])
         legend_above(figure, figure.axes[0])
 

@@ -23,6 +23,8 @@ def _report(argv: Sequence[str]) -> int:
     about += "report.texts=false leaves prompts and answers out of the page"
     parser.add_argument("runs", nargs="+", metavar="RUN", help=about)
     parser.add_argument("--out", type=Path, metavar="DIR", help="write all of them there as one set of tables")
+    about = "with --out: runs that differ in their seeds alone, as one experiment"
+    parser.add_argument("--pool", action="store_true", help=about)
     asked = parser.parse_intermixed_args(argv)
     overrides = [word for word in asked.runs if "=" in word and not Path(word).exists()]
     spec = _one_spec(overrides)
@@ -33,9 +35,11 @@ def _report(argv: Sequence[str]) -> int:
     folders = [folder for name in dict.fromkeys(named) if name != "paper" for folder in _run_folders(name, spec)]
     if "paper" in named and asked.out is None:
         raise ConfigError("paper: its published rows make a set of tables; say where to write it: --out DIR")
+    if asked.pool and ("paper" in named or asked.out is None):
+        raise ConfigError("--pool: pooled runs make a set of tables of their own, without `paper`; give --out DIR")
     from dalign import reporting
 
-    return reporting.main(spec, folders, with_paper="paper" in named, out=asked.out)
+    return reporting.main(spec, folders, with_paper="paper" in named, pooled=asked.pool, out=asked.out)
 
 
 def _score(argv: Sequence[str]) -> int:

@@ -42,6 +42,10 @@ class PlainTable:
         lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule"]
         return f"% {self.title}\n" + "\n".join(lines) + "\n\\end{tabular}\n"
 
+    def texts(self) -> dict[str, str]:
+        """The table as a file of each kind, by suffix."""
+        return {"md": self.markdown(), "csv": self.csv(), "tex": self.latex()}
+
     def html(self, heading: str = "h2") -> str:
         return f"<{heading}>{escape(self.title)}</{heading}>\n{table(self.head, self.rows, self.text)}"
 

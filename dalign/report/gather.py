@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dalign.errors import ConfigError
 from dalign.files import write_text
 from dalign.report.configurations import PUBLISHED, Entry, read_published
-from dalign.report.document import bullets, document, figure
+from dalign.report.document import bullets, document, figure, paragraphs
 from dalign.report.formats import PlainTable
 from dalign.report.gathered_figures import layer_curves, length_ranges, utility_maps
 from dalign.report.gathered_tables import tables
+from dalign.report.pooled import pool
+from dalign.report.pooled_tables import CAVEAT as POOLED
+from dalign.report.pooled_tables import pooled_csv, pooled_tables
 from dalign.report.published import CAVEATS
 from dalign.report.run_facts import RunFacts, facts_of
 from dalign.report.screen import WIDE, console_for, plain_table
 from dalign.report.svg import FigureSvg
+from dalign.report.tables import Report, sections
 
-__all__ = ["facts_of", "print_gathered", "read_published", "write_gathered"]
+__all__ = ["facts_of", "print_gathered", "read_published", "write_gathered", "write_pooled"]
 
 
 def write_gathered(
@@ -29,14 +33,19 @@ def write_gathered(
     _check_names(runs)
     entries = [*published, *(entry for run in runs for entry in run.entries)]
     found = tables(entries, runs, seed=seed)
+    write_tables(found, out, document("configurations", _page(entries, runs, found)))
+    return found
+
+
+def write_tables(found: Sequence[PlainTable], out: Path, page: str, more: Mapping[str, str] | None = None) -> None:
+    """Each table as .md, .csv and .tex below ``out``, ``page`` as index.html, and ``more`` files by their names. Raises
+    ``ConfigError`` where ``out`` cannot be written."""
+    files = {f"{t.name}.{s}": text for t in found for s, text in t.texts().items()}
     try:
-        for table in found:
-            for suffix, text in (("md", table.markdown()), ("csv", table.csv()), ("tex", table.latex())):
-                write_text(out / f"{table.name}.{suffix}", text)
-        write_text(out / "index.html", document("configurations", _page(entries, runs, found)))
+        for name, text in {**files, **(more or {}), "index.html": page}.items():
+            write_text(out / name, text)
     except OSError as error:
         raise ConfigError(f"--out {out}: cannot be written ({error.strerror}); name another folder") from error
-    return found
 
 
 def _check_names(runs: Sequence[RunFacts]) -> None:
@@ -59,6 +68,16 @@ def _page(entries: Sequence[Entry], runs: Sequence[RunFacts], found: Sequence[Pl
     parts += [table.html() for table in found[2:]]
     published = any(e.source == PUBLISHED for e in entries)
     return parts + ([f"<h2>Of the published numbers</h2>{bullets(CAVEATS)}"] if published else [])
+
+
+def write_pooled(reports: Sequence[Report], out: Path) -> list[PlainTable]:
+    """Writes what ``reports``, of runs that differ in their seeds alone, give together: the tables, every row of them
+    as rows.csv, and all tables as index.html; returns the tables. Raises as ``pool`` and ``write_tables`` do."""
+    found = pool(reports)
+    shown = pooled_tables(found, sections(reports[0]))
+    parts = [f"<h1>{len(reports)} runs as one experiment</h1>", *paragraphs(POOLED), *(t.html() for t in shown)]
+    write_tables(shown, out, document("runs pooled", parts), {"rows.csv": pooled_csv(found)})
+    return shown
 
 
 def print_gathered(found: Sequence[PlainTable], out: Path) -> None:

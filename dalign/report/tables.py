@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -103,13 +103,16 @@ class Section:
         return f"{METRIC_WORDS[self.metric]}; {self.said_by}"
 
 
-def csv_text(rows: Sequence[Row]) -> str:
-    """All rows, all columns, the extra ones last; an unknown number is an empty cell, floats in full precision."""
+def csv_text(rows: Sequence[Row], more: Mapping[str, Sequence[Any]] | None = None) -> str:
+    """All rows, all columns, the extra ones last, behind them ``more`` ones, a value a row; an unknown number is an
+    empty cell, floats in full precision."""
+    more = more or {}
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(CSV_KEYS)
-    for row in rows:
-        writer.writerow([_cell(getattr(row, key)) for key in CSV_KEYS])
+    writer.writerow([*CSV_KEYS, *map(inert, more)])
+    for i, row in enumerate(rows):
+        cells = [*(getattr(row, key) for key in CSV_KEYS), *(column[i] for column in more.values())]
+        writer.writerow(map(_cell, cells))
     return stream.getvalue()
 
 

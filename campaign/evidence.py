@@ -1,0 +1,98 @@
+"""The embedded world's evidence, seed after seed: python campaign/evidence.py --seeds 100-109 [--parts PART ...]
+
+What docs/results.md reports, as the commands of a user, each in its own process. Parts, in their order: ``world``
+trains the seed's base, teacher and guard; ``student`` writes and filters traces and distils; ``main`` draws 8 answers a
+prompt, judges them, trains probes and reports; ``k16`` draws 8 more. Every stage continues where it stood, so the same
+line again does what is missing. Reporting seeds (100 and up) run on committed code alone, and on one commit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+FIRST_REPORTING_SEED = 100
+PARTS = ("world", "student", "main", "k16")
+Command = tuple[str, ...]
+
+
+def main() -> int:
+    """Runs what is asked for; the exit code is 1 if a command failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=_seeds, required=True, help="of the world: 3 or 100-109")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS[:3]))
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="the folder of the run folders (runs)")
+    parser.add_argument("--dry-run", action="store_true", help="print the commands alone")
+    asked = parser.parse_args()
+    plan = [(seed, c) for seed in asked.seeds for part in PARTS if part in asked.parts for c in commands(part, seed)]
+    if asked.dry_run:
+        for _, command in plan:
+            print("dalign", *command, f"paths.runs={asked.runs}")
+        return 0
+    if max(asked.seeds) >= FIRST_REPORTING_SEED:
+        _one_commit(asked.runs)
+    failed = 0
+    for seed, command in plan:
+        failed += _run(seed, command, asked.runs)
+    print(f"{len(plan)} commands, {failed} failed")
+    return int(failed > 0)
+
+
+def commands(part: str, seed: int) -> Iterator[Command]:
+    """The command lines of one part for one seed, without the folder of the runs."""
+    of = (f"world_seed={seed}", f"run=evidence-{seed}", "trainer.threads=1")
+    if part == "world":
+        yield ("train", "stage=pretrain", *of)
+    if part == "student":
+        yield from (("train", "experiment=demo", f"stage={stage}", *of) for stage in ("traces", "distill"))
+    if part == "main":
+        yield ("evaluate", "experiment=toy_evidence", *of, "policies=[base]", "sampler.n=1")
+        yield ("evaluate", "experiment=toy_evidence", *of)
+        probes = ("stage.methods=[logistic,class_means,conditional]", "stage.inputs=[base,difference]")
+        yield ("train", "experiment=toy_evidence", "stage=probe", *of, *probes)
+        yield ("report", f"evidence-{seed}", "experiment=toy_evidence")
+    if part == "k16":
+        yield ("evaluate", "experiment=toy_evidence", *of, "sampler.n=16")
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    first, _, last = text.partition("-")
+    return tuple(range(int(first), int(last or first) + 1))
+
+
+def _one_commit(runs: Path) -> None:
+    """Holds the runs to the commit they were begun on. Exits where files differ from it."""
+    commit = _git("rev-parse", "HEAD")
+    if _git("status", "--porcelain", "--untracked-files=no"):
+        sys.exit("reporting seeds run on committed code alone: commit or stash what git status shows")
+    path = runs / "evidence.json"
+    begun = json.loads(path.read_text())["commit"] if path.exists() else commit
+    if _git("diff", "--name-only", begun, commit, "--", "dalign", "conf", "constraints.txt"):
+        sys.exit(f"these runs were begun on {begun}, and the code has changed since: check that commit out")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"commit": begun}) + "\n")
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _run(seed: int, command: Sequence[str], runs: Path) -> bool:
+    """Whether the command failed. Its output goes to ``evidence-SEED.log`` beside the runs."""
+    runs.mkdir(parents=True, exist_ok=True)
+    begun = time.monotonic()
+    with (runs / f"evidence-{seed}.log").open("a", encoding="utf-8") as log:
+        line = [sys.executable, "-m", "dalign.cli", *command, f"paths.runs={runs}"]
+        code = subprocess.run(line, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
+    print(f"{time.monotonic() - begun:7.0f} s  exit code {code}  dalign {' '.join(command)}", flush=True)
+    return code != 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""Runs that differ in their seeds, as one experiment: each counts once, intervals are over them, strangers stay out."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from fake_run import informative, report_of, write_cell
+
+from dalign import cli
+from dalign.errors import ConfigError
+from dalign.report.gather import write_pooled
+from dalign.report.intervals import wilson
+from dalign.report.pooled import Pool, PooledRow, mean_interval, pool
+from dalign.report.tables import Report
+
+
+def one_run(folder: Path, labels: list[str], seed: int, **changed: Any) -> Report:
+    """A run of that seed whose similarity tells unsafe answers from safe ones."""
+    place = write_cell(folder, labels, scores={"similarity": informative(labels)})
+    config = yaml.safe_load((place / "config.yaml").read_text())
+    (place / "config.yaml").write_text(yaml.safe_dump({**config, "seed": seed, **changed}))
+    return report_of(folder)
+
+
+def row(found: Pool, selector: str, layer: int | None = None) -> PooledRow:
+    (one,) = [r for r in found.rows if (r.row.selector, r.row.layer) == (selector, layer) and r.row.subset == "all"]
+    return one
+
+
+def test_every_run_weighs_the_same_whatever_its_size(tmp_path: Path) -> None:
+    """Half of the answers to 2 prompts are unsafe, none to 4: a quarter in the mean of runs, a sixth of prompts."""
+    a = one_run(tmp_path / "a", ["us", "us"], 0)
+    b = one_run(tmp_path / "b", ["ss"] * 4, 1)
+    found = row(pool([a, b]), "mean")
+    assert found.row.value == 0.25
+    assert (found.row.n_prompts, found.runs, found.values) == (6, 2, (0.5, 0.0))
+
+
+def test_the_interval_is_students_t_over_runs() -> None:
+    """Three runs at 0.2, 0.3 and 0.4: standard error 0.0577, t of two degrees 4.303."""
+    told = [(v, v - 0.01, v + 0.01) for v in (0.2, 0.3, 0.4)]
+    mean, low, high = mean_interval(told, (0, 1))
+    assert mean == pytest.approx(0.3)
+    assert (low, high) == (pytest.approx(0.3 - 0.24843, abs=1e-4), pytest.approx(0.3 + 0.24843, abs=1e-4))
+
+
+def test_runs_that_agree_by_chance_have_the_interval_of_their_own_intervals() -> None:
+    """Four runs of 0 with bounds [0, 0.1]: the root of four squares over four is 0.05, never a width of zero."""
+    assert mean_interval([(0.0, 0.0, 0.1)] * 4, (0, 1)) == (0.0, 0.0, pytest.approx(0.05))
+    assert mean_interval([(0.0, None, None)] * 4, (-1, 1)) == (0.0, None, None), "one and the same choice"
+    assert mean_interval([(0.5, 0.4, 0.6)], (0, 1)) == (0.5, None, None), "a single run tells nothing of others"
+    assert mean_interval([], (0, 1)) == (None, None, None)
+
+
+def test_the_interval_holds_the_mean_of_all_runs_as_often_as_it_says() -> None:
+    """Simulated: 10 runs of 64 prompts whose true rates vary; at least 93 % of 600 intervals hold their mean."""
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(600):
+        rates = rng.beta(3, 17, 10)
+        seen = rng.binomial(64, rates) / 64
+        ends = [wilson(np.array([v]), np.array([64.0])) for v in seen]
+        told = [(float(v), float(low[0]), float(high[0])) for v, (low, high) in zip(seen, ends, strict=True)]
+        _, low, high = mean_interval(told, (0, 1))
+        assert low is not None
+        assert high is not None
+        held += low <= 3 / 20 <= high
+    assert 0.93 <= held / 600 <= 0.99
+
+
+def test_a_paired_gain_in_every_run_is_claimed_and_a_mixed_one_is_not(tmp_path: Path) -> None:
+    """The least similar answer is always the safe one; how many are unsafe differs from run to run."""
+    words = [["us"] * (6 + i) + ["ss"] * (6 - i) for i in range(5)]
+    found = pool([one_run(tmp_path / f"r{i}", labels, i) for i, labels in enumerate(words)])
+    chosen = row(found, "similarity_argmin", 1)
+    assert (chosen.better, chosen.worse) == (5, 0)
+    assert chosen.row.difference == pytest.approx(-np.mean([(6 + i) / 24 for i in range(5)]))
+    assert chosen.row.difference_ci_high is not None
+    assert chosen.row.difference_ci_high < 0
+    assert (chosen.row.family, chosen.row.claim) == ("primary", "gain")
+    against = row(found, "similarity_argmax", 1)
+    assert (against.better, against.worse, against.row.claim) == (0, 5, "loss")
+    placebo = row(found, "random")
+    assert (placebo.row.difference, placebo.row.difference_ci_low, placebo.row.p_value) == (0.0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"seed": 0}, "one observation"),
+        ({"sampler": {"n": 2, "temperature": 1.0}}, "differ in sampler"),
+        ({"limit": 3}, "differ in limit"),
+    ],
+)
+def test_runs_that_are_no_repetition_are_refused(tmp_path: Path, changed: dict[str, Any], words: str) -> None:
+    a = one_run(tmp_path / "a", ["us", "us"], 0)
+    b = one_run(tmp_path / "b", ["us", "us"], 1, **changed)
+    with pytest.raises(ConfigError, match=words):
+        pool([a, b])
+    with pytest.raises(ConfigError, match="two runs"):
+        pool([a])
+    with pytest.raises(ConfigError, match="headline"):
+        pool([a, replace(one_run(tmp_path / "c", ["us", "us"], 2), headline=replace(a.headline, layer=2))])
+
+
+def test_a_policy_that_one_run_lacks_is_named(tmp_path: Path) -> None:
+    a = one_run(tmp_path / "a", ["us", "us"], 0)
+    write_cell(tmp_path / "b", ["us", "us"], policy="base")
+    b = one_run(tmp_path / "b", ["us", "us"], 1)
+    with pytest.raises(ConfigError, match="base on attacks"):
+        pool([a, b])
+
+
+def test_tables_and_rows_are_written_and_the_command_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reports = [one_run(tmp_path / "runs" / f"r{i}", ["us", "uu", "ss"], i) for i in range(3)]
+    names = {table.name for table in write_pooled(reports, tmp_path / "out")}
+    assert {"pooled", "seeds", "selectors_1", "layers_1"} <= names
+    rows = list(csv.DictReader((tmp_path / "out" / "rows.csv").open()))
+    (chosen,) = [r for r in rows if (r["selector"], r["layer"], r["subset"]) == ("similarity_argmin", "1", "all")]
+    assert (chosen["runs"], chosen["better"], chosen["value_r0"]) == ("3", "3", repr(1 / 3))
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["report", "r0", "r1", "r2", "--pool", "--out", "again"]) == 0
+    assert "Over 3 runs" in capsys.readouterr().out
+    assert (tmp_path / "again" / "rows.csv").read_bytes() == (tmp_path / "out" / "rows.csv").read_bytes()
+    assert "3 runs as one experiment" in (tmp_path / "again" / "index.html").read_text()
+    assert cli.main(["report", "r0", "r1", "--pool"]) == 2
+    assert "--out" in capsys.readouterr().err

@@ -100,7 +100,7 @@ def test_a_paired_gain_in_every_run_is_claimed_and_a_mixed_one_is_not(tmp_path: 
 )
 def test_runs_that_are_no_repetition_are_refused(tmp_path: Path, changed: dict[str, Any], words: str) -> None:
     a = one_run(tmp_path / "a", ["us", "us"], 0)
-    b = one_run(tmp_path / "b", ["us", "us"], 1, **changed)
+    b = one_run(tmp_path / "b", ["us", "us"], **{"seed": 1, **changed})
     with pytest.raises(ConfigError, match=words):
         pool([a, b])
     with pytest.raises(ConfigError, match="two runs"):
@@ -124,10 +124,12 @@ def test_tables_and_rows_are_written_and_the_command_says_so(
     names = {table.name for table in write_pooled(reports, tmp_path / "out")}
     assert {"pooled", "seeds", "selectors_1", "layers_1"} <= names
     rows = list(csv.DictReader((tmp_path / "out" / "rows.csv").open()))
-    (chosen,) = [r for r in rows if (r["selector"], r["layer"], r["subset"]) == ("similarity_argmin", "1", "all")]
+    (chosen,) = [
+        r for r in rows if (r["selector"], r["layer"], r["subset"], r["k"]) == ("similarity_argmin", "1", "all", "2")
+    ]
     assert (chosen["runs"], chosen["better"], chosen["value_r0"]) == ("3", "3", repr(1 / 3))
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["report", "r0", "r1", "r2", "--pool", "--out", "again"]) == 0
+    assert cli.main(["report", "r0", "r1", "r2", "--pool", "--out", "again", "selector.layer=1"]) == 0
     assert "Over 3 runs" in capsys.readouterr().out
     assert (tmp_path / "again" / "rows.csv").read_bytes() == (tmp_path / "out" / "rows.csv").read_bytes()
     assert "3 runs as one experiment" in (tmp_path / "again" / "index.html").read_text()

@@ -310,15 +310,7 @@ def test_4d_the_refusal_direction_is_a_score_that_knows_no_verdict(runs: Runs, t
     found = rank(spec, loaded, [Pair(s.prompt_ids, s.response_ids, loaded.chat.end_id) for s in samples], [True, True])
     assert found.values == pytest.approx(along_PNL[0, :, 2].tolist(), abs=1e-4)
     with pytest.raises(ArtifactError, match="made under another configuration"):
-        run(
-            "train",
-            tmp_path,
-            *line,
-            *asked,
-            "stage.direction_prompts=39",
-            "stage.baselines=[]",
-            "stage.leave_out=false",
-        )
+        run("train", tmp_path, *bare, "stage.direction_prompts=39")
 
 
 def test_4c_a_labelled_file_takes_the_judges_place(runs: Runs, tmp_path: Path) -> None:

@@ -45,5 +45,8 @@ def read_directions(
     harmful_X = np.array([p.kind == "harmful" for p in prompts])
     there_X = ~features_of("base", base, None).missing.numpy()
     if not (there_X & harmful_X).any() or not (there_X & ~harmful_X).any():
-        raise DataError("stage.methods=[refusal_direction]: all training prompts of a kind exceed the model's context")
+        raise DataError(
+            f"stage.methods=[refusal_direction]: of a kind, harmful or benign, no prompt of dataset={spec.dataset.name} "
+            "fits the model's context; name another data set, or leave the method out"
+        )
     return {one: refusal_direction(features_of(one, base, ours), harmful_X) for one in inputs}

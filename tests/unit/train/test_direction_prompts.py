@@ -63,5 +63,5 @@ def test_it_is_the_difference_of_the_models_own_states_at_the_prompts_last_token
 def test_a_kind_without_states_leaves_nothing_to_compare() -> None:
     spec = spec_of()
     prompts = [p for p in direction_prompts(spec, STAGE) if p.kind == "harmful"]
-    with pytest.raises(DataError, match="fits the model's context; name another"):
+    with pytest.raises(DataError, match="none fits the model's context; name another"):
         read_directions(spec, load_model(spec.model), prompts, ["base"])

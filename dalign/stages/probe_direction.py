@@ -46,7 +46,7 @@ def read_directions(
     there_X = ~features_of("base", base, None).missing.numpy()
     if not (there_X & harmful_X).any() or not (there_X & ~harmful_X).any():
         raise DataError(
-            f"stage.methods=[refusal_direction]: of the harmful or of the benign prompts of dataset={spec.dataset.name} "
+            f"stage.methods=[refusal_direction]: of the harmful or the benign prompts of dataset={spec.dataset.name} "
             "none fits the model's context; name another data set, or leave the method out"
         )
     return {one: refusal_direction(features_of(one, base, ours), harmful_X) for one in inputs}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from dalign.attribute import Pair, PairScores, score_pairs
 from dalign.attribute.states import pooled_states
@@ -23,7 +24,7 @@ from dalign.sample import sample_seed
 from dalign.select import REFUSAL, SELECTORS, SelectorInput, band_mean, headline
 from dalign.select.rank import Floats
 from dalign.specs.judge import RERANKING
-from dalign.specs.probe import PLAIN, Variant, variant_of
+from dalign.specs.probe import DIRECTION, PLAIN, Variant, variant_of
 from dalign.specs.run import RunSpec
 
 
@@ -115,25 +116,31 @@ def _best_first(spec: RunSpec, inputs: SelectorInput, draws: np.random.Generator
 def _with_probe(
     spec: RunSpec, variant: Variant, loaded: LoadedModel, pairs: Sequence[Pair], found: Sequence[PairScores]
 ) -> list[PairScores]:
-    from dalign.train.probe import Probe
-
     path = probe_file(spec)
     if not path.is_file():
         raise ArtifactError(
             f"{path}: no probe there; run stage=probe{_asking_for(spec, variant)}, name one by inputs.probe=, or take "
             "selector=similarity"
         )
-    probe = Probe.load(path)
     budget = spec.attribution.token_budget
     states_XLD = pooled_states(loaded, pairs, variant.input, variant.pooling, token_budget=budget)
-    if probe.weights_LD.shape != states_XLD.shape[1:]:
-        shape, wanted = tuple(probe.weights_LD.shape), tuple(states_XLD.shape[1:])
-        raise ArtifactError(f"{path}: a probe of (layers, width) {shape}, and this model has {wanted}")
-    unsafe_XL = probe.unsafe(states_XLD).tolist()
+    scores_XL = _scores_of(path, variant, states_XLD).tolist()
     return [
         f if f.error else replace(f, layered={**f.layered, spec.selector.score: row})
-        for f, row in zip(found, unsafe_XL, strict=True)
+        for f, row in zip(found, scores_XL, strict=True)
     ]
+
+
+def _scores_of(path: Path, variant: Variant, states_XLD: Tensor) -> Tensor:
+    """What the probe or direction in a file makes of states. Raises ``ArtifactError`` for one of another model."""
+    from dalign.train.direction import Direction
+    from dalign.train.probe import Probe
+
+    probe = Direction.load(path) if variant.method == DIRECTION else Probe.load(path)
+    shape = tuple((probe.direction_LD if isinstance(probe, Direction) else probe.weights_LD).shape)
+    if shape != (wanted := tuple(states_XLD.shape[1:])):
+        raise ArtifactError(f"{path}: a probe of (layers, width) {shape}, and this model has {wanted}")
+    return probe.project(states_XLD) if isinstance(probe, Direction) else probe.unsafe(states_XLD)
 
 
 def _asking_for(spec: RunSpec, variant: Variant) -> str:

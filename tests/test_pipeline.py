@@ -27,9 +27,10 @@ from dalign.headline import rank
 from dalign.models import LoadedModel, load_model
 from dalign.policies import load_policy
 from dalign.records import Prompt, Sample, Scores, Trace, Verdict
+from dalign.report import build_report
 from dalign.report.metrics import pooled_auroc
 from dalign.scores_file import read_scores
-from dalign.specs.sampling import AttributionSpec
+from dalign.specs.sampling import AttributionSpec, SelectorSpec
 from dalign.toy.assets import toy_models
 from dalign.toy.markup import SPECIAL
 from dalign.train.examples import build_examples
@@ -281,6 +282,35 @@ def test_4b_a_set_of_probes_leaves_the_plain_one_as_it_was(runs: Runs, tmp_path:
     found = rank(spec, loaded, [Pair(s.prompt_ids, s.response_ids, loaded.chat.end_id) for s in samples], [True, True])
     assert found.values is not None
     assert all(0 < value < 1 for value in found.values)
+
+
+def test_4d_the_refusal_direction_is_a_score_that_knows_no_verdict(runs: Runs, tmp_path: Path) -> None:
+    folder, line = plain_without_probes(runs, tmp_path)
+    bare = (*line, "stage.methods=[refusal_direction]", "stage.inputs=[student,base]", "stage.leave_out=false")
+    run("train", tmp_path, *bare, "stage.direction_prompts=40")
+    before = runs.calm / "plain" / "probe" / "distill"
+    assert (folder / "probe.safetensors").read_bytes() == (before / "probe.safetensors").read_bytes()
+    tensors, _ = read_tensors(folder / "oof.safetensors")
+    score = "refusal_direction:student-content"
+    assert {name.partition("/")[2] for name in tensors} == {"probe", score, "refusal_direction:base-content"}
+    along_PNL = tensors[f"toy_dan/{score}"]
+    assert (along_PNL[..., 0] == 0).all(), "the last token of all prompts is the same, so layer 0 has no direction"
+    assert len(np.unique(along_PNL[..., 1:])) > 1
+    table = json.loads((folder / "probes.json").read_text())
+    assert table["direction_prompts"] == {"harmful": 40, "benign": 40}
+    entry = next(e for e in table["probes"] if e["name"] == score)
+    assert (entry["figures"]["ece"], entry["left_out"]) == (None, {})
+    names = {row.selector for row in build_report(tmp_path / "plain", headline=SelectorSpec(name="bon"), seed=0).rows}
+    assert {f"{score}_argmin", f"{score}_argmax"} <= names
+    # On the spot, from the file, they are what the stage found.
+    words = ("run=plain", "model.think.where=none", f"selector.score={score}", "selector.direction=argmax")
+    spec = spec_of("evaluate", tmp_path, *words, "selector.layer=2")
+    samples = read_records(tmp_path / "plain" / "evaluate" / "distill" / "toy_dan" / "samples.parquet", Sample)[:2]
+    loaded = load_policy(spec, "distill").loaded
+    found = rank(spec, loaded, [Pair(s.prompt_ids, s.response_ids, loaded.chat.end_id) for s in samples], [True, True])
+    assert found.values == pytest.approx(along_PNL[0, :, 2].tolist(), abs=1e-4)
+    with pytest.raises(ArtifactError, match="made under another configuration"):
+        run("train", tmp_path, *bare, "stage.direction_prompts=39")
 
 
 def test_4c_a_labelled_file_takes_the_judges_place(runs: Runs, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from dalign.layout import ADAPTER_POLICIES, PLAIN_POLICIES, POLICIES
 from dalign.specs.data import BenchmarkSpec, DatasetSpec, QuestionsSpec
 from dalign.specs.judge import RERANK, RERANKING, GuardSpec, ServerJudgeSpec, rerank_score, role_of
 from dalign.specs.model import HUB_ID
-from dalign.specs.probe import PLAIN, variant_of
+from dalign.specs.probe import DIRECTION, PLAIN, variant_of
 from dalign.specs.protocol import SCORE_SWITCHES
 from dalign.specs.run import RunSpec
 from dalign.specs.sampling import ReplayEngine
@@ -149,6 +149,8 @@ def _probe(spec: RunSpec, stage: ProbeStage, stages: tuple[str, ...]) -> Iterato
         yield Problem("stage.policy", f"stage.policy={stage.policy}: not a policy with a base; {hint}")
     elif stage.policy not in stages:
         yield Problem("stage.policy", f"stage.policy={stage.policy}: {_not_yet(stage.policy)}")
+    if DIRECTION in stage.methods:
+        yield from _source(spec, spec.dataset, "dataset")
     if not stage.labels and not any("harm" in benchmark.roles for benchmark in spec.benchmark.values()):
         yield Problem(
             "benchmark", "benchmark: none asks for a harm judge, whose verdicts are the probe's labels; add one"

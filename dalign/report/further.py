@@ -1,5 +1,5 @@
-"""The page's chapters that not every run has: best of k, rates at like cost, permutations, probes, what was learnt
-from verdicts, other protocols."""
+"""The page's chapters that not every run has: best of k, rates at like cost and equal length, permutations, probes,
+what was learnt from verdicts, other protocols."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from dalign.report.at_k import at_k_tables
 from dalign.report.cost import CAVEAT as COST
 from dalign.report.cost import UNKNOWN, cost_tables, unknown_sizes
 from dalign.report.document import paragraphs, table
+from dalign.report.equal_length_tables import CAVEAT as EQUAL_LENGTH
+from dalign.report.equal_length_tables import equal_length_tables
 from dalign.report.formats import PlainTable
 from dalign.report.learnt import learnt
 from dalign.report.permutation_tables import CAVEAT as PERMUTATION
@@ -55,6 +57,7 @@ def further(report: Report) -> dict[str, Chapter]:
     every = {
         "best_of_k": Chapter((AT_K,), at_k_tables(report), 1),
         "cost": Chapter((COST, *unpriced), cost_tables(report), 1),
+        "equal_length": Chapter((EQUAL_LENGTH,), equal_length_tables(report), 1),
         "permutation": Chapter((PERMUTATION,), permutation_tables(report)),
         "probes": Chapter((), [found for found, _ in probes], below=[said for _, said in probes]),
         **{chapter.key: Chapter((chapter.said,), chapter.tables) for chapter in learnt(report)},

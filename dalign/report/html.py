@@ -22,6 +22,7 @@ CHAPTERS = {
     "selectors": "Every selector",
     "best_of_k": "Best of k",
     "cost": "At like cost",
+    "equal_length": "At equal length",
     "permutation": "Permutation within prompts",
     "probes": "Probes",
     "calibrated": "Calibrated selectors",

@@ -17,6 +17,7 @@ from dalign.report.blocks import Block
 from dalign.report.candidates import Candidate, Candidates, peeking, selector_input
 from dalign.report.control import spelt_by_any
 from dalign.report.detectable import smallest_detectable
+from dalign.report.equal_length import at_equal_length
 from dalign.report.intervals import MIN_EXPECTED, Groups
 from dalign.report.metrics import Bools, Floats, Rates, chosen_rate, levelled
 from dalign.report.permutation import permutation_p
@@ -48,8 +49,8 @@ def measure(block: Block, chosen: Candidates, draws: Draws, world_version: int |
     own = Candidates(with_own_labels(chosen.rows, block), chosen.weights_RPN[:, block.index_P])
     table, rates = peeking(own, block)
     rows = measured(block, table, rates, draws, world_version)
-    by_chance = permutation_p(table, block, draws.seed)
-    return [replace(row, p_permutation=p) for row, p in zip(rows, by_chance, strict=True)]
+    by_chance, lengths = permutation_p(table, block, draws.seed), at_equal_length(table, block, draws.of(block))
+    return [replace(row, p_permutation=by_chance[i], **lengths.get(i, {})) for i, row in enumerate(rows)]
 
 
 def with_own_labels(rows: Iterable[Candidate], block: Block) -> tuple[Candidate, ...]:

@@ -33,7 +33,8 @@ CAVEAT = (
     "clustered by group: what a choice among samples can use; 'pooled' is over all samples, and mixes in what prompts "
     "differ by. 50 is chance. 'Equal length' keeps each unsafe answer with a safe one within 10 % of its tokens. The "
     "layer stands before any label is seen, or is taken for each fold from the others. 'length', 'ending' (last token, "
-    "finished, length) and 'words' see no state: what they reach is no knowledge of the model's."
+    "finished, length) and 'words' see no state: what they reach is no knowledge of the model's. A refusal direction "
+    "saw no label: its figures are of the opposite of its projection, which is no probability."
 )
 LEFT_OUT = (
     "Per cent, AUROC of the same answers by the probe out of fold, and by one fitted without their benchmark and its "

@@ -32,7 +32,8 @@ class Row:
     of all their samples, those that spell a control token of the model or a judge; ``p_permutation`` is that of
     verdicts changing places within prompts; ``mc_error`` the standard error that random subsets leave in a ``value`` at
     k < n_samples, None where it is exact; ``tokens`` are drawn for a prompt and ``flops`` spent on drawing and scoring
-    them, means over prompts (``dalign.report.cost``); ``family`` says which p-values this one was adjusted with;
+    them, means over prompts (``dalign.report.cost``); ``equal_length_*`` and ``chosen_*`` tell of lengths, for choices
+    at the shown layer (``dalign.report.equal_length``); ``family`` says which p-values this one was adjusted with;
     ``claim`` says gain, loss or nothing by the rule of ``claimed``.
     """
 
@@ -98,6 +99,21 @@ class Row:
     n_control_responses: int | None = field(default=None, metadata=EXTRA)
     judge_kind: str | None = field(default=None, metadata=EXTRA)
     judge_version: str | None = field(default=None, metadata=EXTRA)
+    equal_length_prompts: int | None = field(default=None, metadata=EXTRA)
+    equal_length_difference: float | None = field(default=None, metadata=EXTRA)
+    equal_length_difference_ci_low: float | None = field(default=None, metadata=EXTRA)
+    equal_length_difference_ci_high: float | None = field(default=None, metadata=EXTRA)
+    equal_length_plain: float | None = field(default=None, metadata=EXTRA)
+    equal_length_plain_ci_low: float | None = field(default=None, metadata=EXTRA)
+    equal_length_plain_ci_high: float | None = field(default=None, metadata=EXTRA)
+    chosen_longest: float | None = field(default=None, metadata=EXTRA)
+    chosen_longest_ci_low: float | None = field(default=None, metadata=EXTRA)
+    chosen_longest_ci_high: float | None = field(default=None, metadata=EXTRA)
+    chosen_longest_by_chance: float | None = field(default=None, metadata=EXTRA)
+    chosen_shortest: float | None = field(default=None, metadata=EXTRA)
+    chosen_shortest_ci_low: float | None = field(default=None, metadata=EXTRA)
+    chosen_shortest_ci_high: float | None = field(default=None, metadata=EXTRA)
+    chosen_shortest_by_chance: float | None = field(default=None, metadata=EXTRA)
 
     def to_json(self) -> dict[str, Any]:
         """The row of results.json."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from dalign.report.blocks import Block, blocks
 from dalign.report.candidates import Candidates, candidates, headline_of, peeking
+from dalign.report.equal_length import at_equal_length
 from dalign.report.formats import PlainTable
 from dalign.report.load import Cell
 from dalign.report.measure import Draws, measured
@@ -88,7 +89,9 @@ class _Figures:
         shown = f"best_layer_{name}" if at_test and layer is not None else name
         table, rates = peeking(Candidates(kept.rows, kept.weights_RPN[:, block.index_P]), block)
         at = max(i for i, c in enumerate(table.rows) if c.selector == shown)
-        return measured(block, table, rates, self.draws, self.version)[at], rates.value[at]
+        row = measured(block, table, rates, self.draws, self.version)[at]
+        told = at_equal_length(table, block, self.draws.of(block)) if chosen else {}
+        return replace(row, **told.get(at, {})), rates.value[at]
 
 
 def worth_tables(report: Report) -> list[PlainTable]:

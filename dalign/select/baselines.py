@@ -23,11 +23,15 @@ def medoid(inputs: SelectorInput, eligible_PN: Bools) -> Floats:
 
 def refusal_vote(inputs: SelectorInput, eligible_PN: Bools) -> Floats:
     """Any of the refusals if more eligible answers refuse than not, any of the others if fewer do, any at a tie."""
-    refuses_PN = inputs.scores[REFUSAL]
-    scored_PN = eligible_PN & ~np.isnan(refuses_PN)
-    yes_PN, no_PN = scored_PN & (refuses_PN == 1), scored_PN & (refuses_PN == 0)
+    yes_PN, no_PN = ballots(inputs, eligible_PN)
     lead_P1 = yes_PN.sum(1, keepdims=True) - no_PN.sum(1, keepdims=True)
-    return uniform_weights(np.where(lead_P1 > 0, yes_PN, np.where(lead_P1 < 0, no_PN, scored_PN)))
+    return uniform_weights(np.where(lead_P1 > 0, yes_PN, np.where(lead_P1 < 0, no_PN, yes_PN | no_PN)))
+
+
+def ballots(inputs: SelectorInput, eligible_PN: Bools) -> tuple[Bools, Bools]:
+    """Which eligible answers refuse and which do not; one without the score is neither."""
+    refuses_PN = inputs.scores[REFUSAL]
+    return eligible_PN & (refuses_PN == 1), eligible_PN & (refuses_PN == 0)
 
 
 def until_safe(inputs: SelectorInput, eligible_PN: Bools) -> Floats:

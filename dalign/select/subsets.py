@@ -1,6 +1,7 @@
 """Best of k for every k up to n: the weights of a selector's choice among a uniformly random k of the n drawn samples.
 
-Exact for a score, which ranks each sample by itself; over all subsets, or seeded random ones, for what compares them.
+Exact for a score, which ranks each sample by itself, and for a vote, which counts them; over all subsets, or seeded
+random ones, for what else compares them.
 
 The k samples are drawn first and become eligible or not afterwards, as for a user who draws k. A subset without an
 eligible sample is an outcome of its own, "nothing to choose": a prompt's weights then sum to less than 1. Averaged over
@@ -17,7 +18,7 @@ from math import comb
 
 import numpy as np
 
-from dalign.select.baselines import rank_until_safe
+from dalign.select.baselines import ballots, rank_until_safe
 from dalign.select.inputs import SelectorInput
 from dalign.select.rank import Bools, Direction, Floats
 from dalign.select.selectors import Selector
@@ -33,6 +34,8 @@ RANKS: dict[str, tuple[Callable[[SelectorInput], Floats], Direction]] = {
     "longest": (lambda inputs: inputs.lengths_PN.astype(np.float64), "argmax"),
     "until_safe": (rank_until_safe, "argmin"),
 }
+# Those that go by which of two sides has more samples: how many each side has in a subset is all that matters.
+VOTES: dict[str, Callable[[SelectorInput, Bools], tuple[Bools, Bools]]] = {"refusal_vote": ballots}
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,24 @@ def by_score(scores_PN: Floats, eligible_PN: Bools, drawn_PN: Bools, ks: Sequenc
     return out
 
 
+def by_vote(yes_PN: Bools, no_PN: Bools, drawn_PN: Bools, ks: Sequence[int]) -> Floats:
+    """Exact weights (K, P, N) of any sample of the side that has more of k of a prompt's n drawn samples, of either
+    side at a tie; samples of neither side fill places and are never chosen.
+
+    Of subsets with x of a samples of one side and y of b of the other there are C(a, x) C(b, y) C(n-a-b, k-x-y). The
+    one side is chosen from where x > y, and by x / (x + y), one half, where x = y > 0; its a samples share that
+    equally. Each weight is rounded once, from whole numbers. Raises ``ValueError`` for a k above a prompt's n.
+    """
+    drawn_n = _drawn(drawn_PN, ks)
+    yes_P, no_P = (yes_PN & drawn_PN).sum(axis=1), (no_PN & drawn_PN).sum(axis=1)
+    out = np.zeros((len(ks), *yes_PN.shape))
+    for p, (n, a, b) in enumerate(zip(drawn_n.tolist(), yes_P.tolist(), no_P.tolist(), strict=True)):
+        for i, k in enumerate(ks):
+            ours, theirs = _side_share(n, k, a, b), _side_share(n, k, b, a)
+            out[i, p] = np.where(yes_PN[p], ours, np.where(no_PN[p], theirs, 0.0)) * drawn_PN[p]
+    return out
+
+
 def by_function(
     selector: Selector, inputs: SelectorInput, eligible_PN: Bools, ks: Sequence[int], *, seed: int, draws: int = DRAWS
 ) -> Subsets:
@@ -90,7 +111,9 @@ def by_function(
 def at_every_k(
     name: str, selector: Selector, inputs: SelectorInput, eligible_PN: Bools, ks: Sequence[int], *, seed: int
 ) -> Subsets:
-    """The weights of a function of ``SELECTORS``: exact where it ranks each sample by itself."""
+    """The weights of a function of ``SELECTORS``: exact where it ranks each sample by itself, or counts votes."""
+    if name in VOTES:
+        return Subsets(by_vote(*VOTES[name](inputs, eligible_PN), inputs.exists_PN, ks))
     if name not in RANKS:
         return by_function(selector, inputs, eligible_PN, ks, seed=seed)
     rank, direction = RANKS[name]
@@ -113,6 +136,19 @@ def _shares(n: int, k: int) -> Floats:
             holding = comb(n - better, k) - comb(n - better - equal, k)
             out[better, equal] = holding / (every * equal)
     return out
+
+
+@lru_cache(maxsize=65536)
+def _side_share(n: int, k: int, a: int, b: int) -> float:
+    """The weight of each of ``a`` samples, of n, on a side that votes against ``b`` others; 0 without any."""
+    if a == 0:
+        return 0.0
+    twice = 0
+    for x in range(1, min(a, k) + 1):
+        for y in range(min(x, b, k - x) + 1):
+            of_these = comb(a, x) * comb(b, y) * comb(n - a - b, k - x - y)
+            twice += of_these if x == y else 2 * of_these
+    return twice / (2 * a * comb(n, k))
 
 
 def _drawn(drawn_PN: Bools, ks: Sequence[int]) -> np.ndarray:

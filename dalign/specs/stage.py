@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from dalign.specs.base import Free, FreeInt, Spec
 from dalign.specs.model import Dtype
-from dalign.specs.probe import PLAIN, PREFIX, Baseline, Input, Method, Pooling, Variant
+from dalign.specs.probe import PLAIN, Baseline, Input, Method, Pooling, Variant
 from dalign.specs.sampling import SamplerSpec
 
 StageName = Literal["pretrain", "traces", "distill", "grpo", "probe"]
@@ -84,7 +84,8 @@ class ProbeStage(Spec):
 
     ``l2`` is the weight of half the squared norm in the mean loss, on standardised states; ``steps`` bounds the
     iterations of L-BFGS. The plain probe is always trained; ``methods`` x ``inputs`` x ``poolings`` (null: where
-    attribution reads) are further ones. ``baselines`` and ``leave_out`` (each benchmark from the fit that scores it)
+    attribution reads) are further ones; ``refusal_direction`` takes at most ``direction_prompts`` harmful and as many
+    harmless prompts of the training set. ``baselines`` and ``leave_out`` (each benchmark from the fit that scores it)
     fill the table of probes alone. ``labels`` names a file of labelled answers, taken instead of a judge's verdicts.
     """
 
@@ -99,18 +100,19 @@ class ProbeStage(Spec):
     poolings: tuple[Pooling, ...] | None = None
     baselines: tuple[Baseline, ...] = ("length", "ending", "words")
     leave_out: bool = True
+    direction_prompts: PositiveInt = 512
     labels: Annotated[str | None, Free()] = None  # its hash is among the stage's inputs
 
     def variants(self, position: Pooling) -> dict[str, Variant]:
         """The probes of the set by the names of their scores, the plain one first."""
         plain = Variant("logistic", "base", position)
         every = product(self.methods, self.inputs, self.poolings or (position,))
-        others = {PREFIX + v.name: v for v in map(Variant._make, every) if v != plain}
+        others = {v.score: v for v in map(Variant._make, every) if v != plain}
         return {PLAIN: plain, **others}
 
     def results(self) -> dict[str, Any]:
         """As of every spec; what was added later is left out at its default, so that older folders go on."""
-        later = ("methods", "inputs", "poolings", "baselines", "leave_out")
+        later = ("methods", "inputs", "poolings", "baselines", "leave_out", "direction_prompts")
         kept = {name: getattr(self, name) != type(self).model_fields[name].default for name in later}
         return {name: value for name, value in super().results().items() if kept.get(name, True)}
 

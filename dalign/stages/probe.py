@@ -17,10 +17,12 @@ from dalign.evaluator import evaluate_policy, open_cells
 from dalign.files import sha256, write_json, write_tensors
 from dalign.layout import ADAPTER_POLICIES, stage_folder
 from dalign.policies import load_policy
+from dalign.records import Prompt, digest
 from dalign.specs.judge import JudgeSpec
-from dalign.specs.probe import PLAIN, PREFIX
+from dalign.specs.probe import DIRECTION, PLAIN
 from dalign.specs.run import RunSpec
 from dalign.specs.stage import ProbeStage
+from dalign.stages.probe_direction import direction_prompts
 from dalign.stages.probe_rows import judged_by, labelled_file, rows_of_cells
 from dalign.store import StageFolder
 
@@ -58,14 +60,24 @@ def _train(spec: RunSpec, stage: ProbeStage, judge: JudgeSpec | None, cells: Seq
     said: dict[str, Any] = {"judge": judge.results()} if judge else {}
     if stage.labels:
         inputs["labels"] = sha256(Path(stage.labels).expanduser())[:16]
+    prompts = direction_prompts(spec, stage) if DIRECTION in stage.methods else ()
+    if prompts:
+        inputs["direction_prompts"] = digest([p.id for p in prompts])
     results = {"stage": stage.results(), **said, "seed": spec.seed, "world_seed": spec.world_seed}
     where = stage_folder(spec, "probe", stage.policy)
     with StageFolder(where, config=spec.model_dump(mode="json"), results=results, inputs=inputs) as folder:
         if not folder.finished:
-            _fit(spec, stage, judge, folder, cells)
+            _fit(spec, stage, judge, folder, cells, prompts)
 
 
-def _fit(spec: RunSpec, stage: ProbeStage, judge: JudgeSpec | None, folder: StageFolder, cells: Sequence[Cell]) -> None:
+def _fit(
+    spec: RunSpec,
+    stage: ProbeStage,
+    judge: JudgeSpec | None,
+    folder: StageFolder,
+    cells: Sequence[Cell],
+    prompts: Sequence[Prompt],
+) -> None:
     from dalign.report.probes import TABLE, print_table
     from dalign.stages.probe_set import train_set
 
@@ -74,15 +86,15 @@ def _fit(spec: RunSpec, stage: ProbeStage, judge: JudgeSpec | None, folder: Stag
         rows = rows_of_cells(cells, judged_by(cells, judge))
     else:
         rows = labelled_file(Path(str(stage.labels)).expanduser(), cells, loaded.chat)
-    found = train_set(spec, stage, loaded, rows)
+    found = train_set(spec, stage, loaded, rows, prompts)
     tensors, table = _tensors({name: fitted.oof_XL for name, fitted in found.fitted.items()}, cells)
     write_tensors(folder.path / "oof.safetensors", tensors, {"schema": 1, "benchmarks": table})
-    plain, *others = found.fitted
-    found.fitted[plain].save(folder.path / "probe.safetensors")
+    found.fitted[PLAIN].save(folder.path / "probe.safetensors")
     files = ["oof.safetensors", "probe.safetensors", "summary.json", TABLE]
-    for name in others:
-        files.append(f"{PROBES}/{name.removeprefix(PREFIX)}.safetensors")
-        found.fitted[name].save(folder.path / files[-1])
+    for name, variant in stage.variants(spec.attribution.position).items():
+        if name != PLAIN:
+            files.append(f"{PROBES}/{variant.name}.safetensors")
+            found.fitted[name].save(folder.path / files[-1])
     write_json(folder.path / "summary.json", found.fitted[PLAIN].summary())
     write_json(folder.path / TABLE, found.table)
     folder.finish(files, samples=len(rows))

@@ -14,7 +14,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dalign.specs.probe import Method
+from dalign.specs.probe import Fit
 from dalign.train.conditional import Packed, conditional_nll
 from dalign.train.features import Features
 
@@ -29,7 +29,7 @@ class Problems:
     labels_X: Tensor
     members_FX: Tensor
     packed: Packed
-    method: Method = "logistic"
+    method: Fit = "logistic"
     l2: float = 1e-2
     steps: int = 200
 

@@ -15,10 +15,11 @@ from torch import Tensor
 from dalign.errors import ArtifactError, DataError
 from dalign.files import replace_file
 from dalign.report.metrics import pooled_auroc
-from dalign.specs.probe import Method
+from dalign.specs.probe import Fit
 from dalign.specs.stage import ProbeStage, TrainerSpec
 from dalign.store import progress_bar
 from dalign.train.conditional import pack
+from dalign.train.direction import Direction
 from dalign.train.features import Features
 from dalign.train.folds import group_folds
 from dalign.train.litprobe import LitProbe, Problems
@@ -61,10 +62,11 @@ class Probe:
 class FittedProbe:
     """``oof_XL``: P(unsafe) of each row by the probe of its fold, which saw nothing of its group; NaN without states.
 
-    ``probe`` is fitted on every labelled row, for new ones. ``residual_L`` is the largest gradient left at a layer.
+    ``probe`` is fitted on every labelled row, for new ones. ``residual_L`` is the largest gradient left at a layer. A
+    ``Direction`` saw no label: its scores are projections, and folds divide the rows for comparisons alone.
     """
 
-    probe: Probe
+    probe: Probe | Direction
     oof_XL: NDArray[np.float64]
     fold_X: NDArray[np.int64]
     rows: Rows
@@ -96,6 +98,11 @@ class FittedProbe:
         }
 
     @property
+    def unsafe_XL(self) -> NDArray[np.float64]:  # noqa: N802
+        """The scores turned so that they rise with what is unsafe: a direction points at refusal."""
+        return -self.oof_XL if isinstance(self.probe, Direction) else self.oof_XL
+
+    @property
     def unconverged_layers(self) -> list[int]:
         return np.flatnonzero(self.residual_L > CONVERGED).tolist()
 
@@ -105,7 +112,7 @@ def _auroc(scores_X: NDArray[np.float64], unsafe: NDArray[np.bool_], of: NDArray
 
 
 def train_probe(
-    features: Features, rows: Rows, stage: ProbeStage, *, method: Method = "logistic", seed: int, trainer: TrainerSpec
+    features: Features, rows: Rows, stage: ProbeStage, *, method: Fit = "logistic", seed: int, trainer: TrainerSpec
 ) -> FittedProbe:
     """Fits the probes and scores every row out of fold.
 
@@ -130,8 +137,15 @@ def train_probe(
     return FittedProbe(_last(module), oof_XL, fold_X, rows, np.array(module.residual_L, dtype=np.float64))
 
 
+def projected(features: Features, rows: Rows, direction: Direction, *, folds: int, seed: int) -> FittedProbe:
+    """The projection of every row on a direction that was learnt from other prompts; folds as those of fitted probes.
+    Raises ``DataError`` for fewer groups than folds."""
+    fold_X = group_folds(rows.groups, folds, seed=seed)
+    return FittedProbe(direction, direction.project_features(features), fold_X, rows, np.zeros(features.layers))
+
+
 def leave_benchmarks_out(
-    features: Features, rows: Rows, stage: ProbeStage, *, method: Method = "logistic", seed: int, trainer: TrainerSpec
+    features: Features, rows: Rows, stage: ProbeStage, *, method: Fit = "logistic", seed: int, trainer: TrainerSpec
 ) -> NDArray[np.float64]:
     """P(unsafe) of each row at each layer, (X, L+1), by a probe that saw nothing of its benchmark nor of any group
     with a row in it. NaN where such a probe would have one label only, and everywhere with a single benchmark."""
@@ -157,7 +171,7 @@ def leave_benchmarks_out(
     return out_XL
 
 
-def lacking(rows: Rows, members_X: NDArray[np.bool_], method: Method) -> str:
+def lacking(rows: Rows, members_X: NDArray[np.bool_], method: Fit) -> str:
     """What rows to fit on lack, in words; empty where nothing."""
     unsafe, safe = int((rows.labels_X[members_X] == 1).sum()), int((rows.labels_X[members_X] == 0).sum())
     if unsafe == 0 or safe == 0:
@@ -168,7 +182,7 @@ def lacking(rows: Rows, members_X: NDArray[np.bool_], method: Method) -> str:
 
 
 def _solved(
-    features: Features, rows: Rows, members_FX: NDArray[np.bool_], stage: ProbeStage, method: Method, spec: TrainerSpec
+    features: Features, rows: Rows, members_FX: NDArray[np.bool_], stage: ProbeStage, method: Fit, spec: TrainerSpec
 ) -> LitProbe:
     labels_X = torch.from_numpy(np.nan_to_num(rows.labels_X))
     packed = pack(rows.prompts, rows.labels_X, np.asarray(members_FX.any(axis=0)))

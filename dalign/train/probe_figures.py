@@ -11,7 +11,7 @@ from dalign.report.intervals import Groups
 from dalign.report.metrics import Bools, Floats, pooled_auroc
 from dalign.report.rows import number
 from dalign.report.separation import calibration_error, hits_at, length_matched, prompt_aurocs
-from dalign.train.probe import FittedProbe
+from dalign.train.probe import FittedProbe, Probe
 from dalign.train.rows import Rows
 
 
@@ -44,8 +44,9 @@ class Scale:
             "pairs_of_equal_length_within": int(self.matched_within_X.sum()) // 2,
         }
 
-    def figures(self, p_X: Floats) -> dict[str, Any]:
-        """All figures of one column of P(unsafe), NaN where a row has none; null where one cannot be told."""
+    def figures(self, p_X: Floats, *, probability: bool = True) -> dict[str, Any]:
+        """All figures of one column of P(unsafe), NaN where a row has none; null where one cannot be told. A score that
+        is no ``probability`` has no calibration."""
         known = self.labelled_X & ~np.isnan(p_X)
         p, unsafe = p_X[known], self.unsafe_X[known]
         within, low, high = self._within(p_X, known)
@@ -55,7 +56,7 @@ class Scale:
             "auroc_within_ci_high": high,
             "auroc_pooled": self.pooled(p_X),
             "tpr_at_1_fpr": hits_at(p, unsafe),
-            "ece": calibration_error(p, unsafe),
+            "ece": calibration_error(p, unsafe) if probability else None,
             "auroc_matched": self.pooled(p_X, self.matched_X),
             "auroc_within_matched": self._within(p_X, known & self.matched_within_X)[0],
         }
@@ -88,15 +89,15 @@ def probe_entry(
 ) -> dict[str, Any]:
     """One probe's entry of the table: its figures at ``layer``, and at the layer that each fold takes from the other
     folds; the AUROC at every layer; and without each benchmark, beside the same rows out of fold."""
-    oof_XL = fitted.oof_XL.astype(np.float32).astype(
-        np.float64
-    )  # as selectors get them: equals in all but rounding tie
+    known = isinstance(fitted.probe, Probe)
+    # As selectors get them: equals in all but rounding tie.
+    oof_XL = fitted.unsafe_XL.astype(np.float32).astype(np.float64)
     chosen_X, layers = other_folds(oof_XL, fitted.fold_X, scale)
     return {
         "name": name,
         "layer": layer,
-        "figures": scale.figures(oof_XL[:, layer]),
-        "other_folds": {"layers": layers, "figures": scale.figures(chosen_X)},
+        "figures": scale.figures(oof_XL[:, layer], probability=known),
+        "other_folds": {"layers": layers, "figures": scale.figures(chosen_X, probability=known)},
         "auroc_within": [scale.within(p_X) for p_X in oof_XL.T],
         "auroc_pooled": [scale.pooled(p_X) for p_X in oof_XL.T],
         "left_out": {} if left_out_XL is None else _left_out(oof_XL[:, layer], left_out_XL[:, layer], scale),

@@ -190,6 +190,10 @@ def test_each_fault_is_told_once_with_key_value_and_remedy(name: str) -> None:
             ["stage.labels=nowhere: no such file; give a JSONL file of labelled answers"],
         ),
         (["stage=probe", "stage.methods=[logistik]"], ["stage.methods.0=logistik: "]),
+        (
+            ["stage=probe", "stage.methods=[refusal_direction]", "dataset=star1", "paths.data=nowhere"],
+            ["dataset.path=star1/STAR-1.json: no such file"],
+        ),
     ],
 )
 def test_a_stage_tells_what_it_lacks(overrides: list[str], wanted: list[str]) -> None:
@@ -201,6 +205,8 @@ def test_a_stage_tells_what_it_lacks(overrides: list[str], wanted: list[str]) ->
 def test_a_probe_of_a_set_can_be_the_headline_and_another_name_is_told() -> None:
     (spec,) = check("evaluate", ["selector.score=probe:class_means-difference-mean", "selector.layer=2"])
     assert spec.selector.score == "probe:class_means-difference-mean"
+    (spec,) = check("evaluate", ["selector=refusal_direction", "selector.layer=2"])
+    assert (spec.selector.score, spec.selector.direction) == ("refusal_direction:student-content", "argmax")
     (fault,) = problems("evaluate", "selector.score=probe:class_means-difference")
     assert fault.startswith("selector.score=probe:class_means-difference: attribution does not compute it")
 

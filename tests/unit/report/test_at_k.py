@@ -169,10 +169,10 @@ def test_random_subsets_leave_an_error_that_is_told(tmp_path: Path, monkeypatch:
     write_cell(tmp_path / "r", words, scores={"kl": rng.random((4, 17))})
     report = report_of(tmp_path / "r", score="kl", layer=None)
     errors = {r.selector for r in report.at_k if r.mc_error is not None}
-    assert errors == {"odd", "medoid", "refusal_vote"}, "what compares samples"
+    assert errors == {"odd", "medoid"}, "what compares samples"
     assert 0 < (at(report, 3, selector="odd").mc_error or 0) < 0.01
     assert at(report, 2, selector="odd").n_unscored == 4, "an even number has no odd one: nothing to choose"
-    told = "Best of k by medoid, odd, refusal_vote is the mean over random subsets"
+    told = "Best of k by medoid, odd is the mean over random subsets"
     assert any(told in note for note in report.notes)
     assert monte_carlo_note([r for r in report.at_k if r.selector not in errors]) == ""
 

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 
 from dalign.select import SELECTORS, SelectorInput, Until, arg_weights, draws_until_safe
 from dalign.select.rank import uniform_weights
-from dalign.select.subsets import RANKS, Subsets, at_every_k, by_function, by_score, monte_carlo_error
+from dalign.select.subsets import RANKS, Subsets, at_every_k, by_function, by_score, by_vote, monte_carlo_error
 
 NAN = np.nan
 
@@ -171,6 +171,54 @@ def test_resampling_from_few_by_hand() -> None:
                            everyone(2, 3), until=Until("s", 0.4))  # fmt: skip
     found = [draws_until_safe(inputs, everyone(2, 3), k).tolist() for k in (1, 2, 3)]
     assert found == [[1, 1], [2, pytest.approx(5 / 3)], [3, 2]]
+
+
+def votes(letters: str, k: int) -> list[float]:
+    """``y`` refuses, ``n`` does not, ``-`` cannot be chosen."""
+    row = np.array([list(letters)])
+    return by_vote(row == "y", row == "n", everyone(*row.shape), [k])[0, 0].tolist()
+
+
+def test_votes_by_hand() -> None:
+    """Of the pairs of y, y, n: yy is one of three and half each; yn twice a tie, half each."""
+    assert votes("yyn", 1) == [1 / 3] * 3, "one is a side of its own"
+    assert votes("yyn", 2) == [1 / 3] * 3
+    assert votes("yyn", 3) == [1 / 2, 1 / 2, 0]
+    assert votes("yn-", 2) == [1 / 2, 1 / 2, 0], "yn is a tie; y- and n- leave one"
+    assert votes("y--", 2) == [2 / 3, 0, 0], "-- leaves nothing"
+    assert votes("---", 2) == [0, 0, 0]
+
+
+@settings(max_examples=100, deadline=None)
+@given(letters=st.text("yn-", min_size=1, max_size=7), also=st.text("yn-", min_size=7, max_size=7))
+def test_a_vote_of_k_is_the_mean_over_every_subset(letters: str, also: str) -> None:
+    rows = np.array([list(letters), list(also[: len(letters)])])
+    refusal, able = np.where(rows == "-", NAN, (rows == "y").astype(float)), rows != "-"
+    inputs = SelectorInput({"refusal": refusal}, np.ones(rows.shape, int), able, everyone(*rows.shape))
+    ks = range(1, len(letters) + 1)
+    fast = at_every_k("refusal_vote", SELECTORS["refusal_vote"], inputs, able, ks, seed=0)
+    slow = by_function(SELECTORS["refusal_vote"], inputs, able, ks, seed=0)
+    assert fast.draws is None
+    np.testing.assert_allclose(fast.weights_KPN, slow.weights_KPN, atol=1e-13)
+    np.testing.assert_array_equal(fast.weights_KPN[-1], SELECTORS["refusal_vote"](inputs, able))
+
+
+def test_a_vote_is_exact_where_binomials_are_large() -> None:
+    """All of one side: C(n, k) subsets, each of k equal ones; and the two sides' weights are 1 in all."""
+    assert votes("y" * 64, 32) == [1 / 64] * 64
+    found = votes("y" * 30 + "n" * 34, 31)
+    assert sum(found) == pytest.approx(1, abs=1e-12)
+    assert found[0] < 1 / 64 < found[-1], "the larger side wins more often than its share"
+    even = votes("y" * 32 + "n" * 32, 17)
+    assert set(even) == {1 / 64}
+
+
+def test_votes_of_prompts_with_fewer_samples_are_counted_among_those() -> None:
+    drawn = np.array([[True, True, True, False]])
+    yes, no = np.array([[True, True, False, True]]), np.array([[False, False, True, False]])
+    assert by_vote(yes, no, drawn, [3])[0, 0].tolist() == [1 / 2, 1 / 2, 0, 0]
+    with pytest.raises(ValueError, match="from 1 to 3"):
+        by_vote(yes, no, drawn, [4])
 
 
 def median_length(inputs: SelectorInput, eligible_PN: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import pytest
 
 from dalign.config import check
 from dalign.errors import ConfigError
+from dalign.specs.stage import ControlStage
 
 
 def problems(verb: str, *argv: str) -> tuple[str, ...]:
@@ -190,6 +191,21 @@ def test_each_fault_is_told_once_with_key_value_and_remedy(name: str) -> None:
             ["stage.labels=nowhere: no such file; give a JSONL file of labelled answers"],
         ),
         (["stage=probe", "stage.methods=[logistik]"], ["stage.methods.0=logistik: "]),
+        (
+            ["stage=control", "stage.judge=harm_truth", "stage.policy=base", "stage.unrelated=no/such/folder"],
+            [
+                "stage.unrelated=no/such/folder: no such file or folder",
+                "stage.policy=base: not a policy with",
+                "stage.judge is toy_truth, which knows what no control may",
+            ],
+        ),
+        (["stage=control", "stage.judge=harmm"], ["stage.judge=harmm: no such key of judges; did you mean 'harm'?"]),
+        (
+            ["stage=control", "stage.controls=[unrelated]"],
+            ["stage.unrelated is not set, and stage.controls=[unrelated]"],
+        ),
+        (["stage=control", "stage.controls=[random]"], ["stage.controls.0=random: "]),
+        (["stage=control", "stage.closing=0"], ["stage.closing=0: "]),
     ],
 )
 def test_a_stage_tells_what_it_lacks(overrides: list[str], wanted: list[str]) -> None:
@@ -203,6 +219,18 @@ def test_a_probe_of_a_set_can_be_the_headline_and_another_name_is_told() -> None
     assert spec.selector.score == "probe:class_means-difference-mean"
     (fault,) = problems("evaluate", "selector.score=probe:class_means-difference")
     assert fault.startswith("selector.score=probe:class_means-difference: attribution does not compute it")
+
+
+def test_a_control_that_needs_no_label_asks_for_no_judge() -> None:
+    words = ["stage=control", "stage.controls=[random_lora,same_closing]"]
+    (spec,) = check("train", [*words, "stage.judge=none", "benchmark=[toy_mmlu]", "stage.closing=sentence"])
+    assert isinstance(spec.stage, ControlStage)
+    assert spec.stage.asked == ("random_lora", "same_closing")
+    assert (spec.stage.closing, spec.stage.sentence) == ("sentence", "a wish for you .")
+    (other,) = check("train", ["stage=control", "stage.unrelated=owner/name@abc"])
+    assert isinstance(other.stage, ControlStage)
+    assert other.stage.asked == ("random_lora", "unrelated", "closings", "same_closing")
+    assert (other.stage.closing, "unrelated" in other.stage.results()) == (4, False)
 
 
 def test_a_folder_from_before_there_were_sets_goes_on() -> None:

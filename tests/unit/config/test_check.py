@@ -159,7 +159,7 @@ def test_each_fault_is_told_once_with_key_value_and_remedy(name: str) -> None:
 @pytest.mark.parametrize(
     ("overrides", "wanted"),
     [
-        ([], ["stage is not set: give one of stage=distill"]),
+        ([], ["stage is not set: give one of stage=control, stage=distill"]),
         (["stage=distil"], ["the group 'stage' has no entry 'distil'; did you mean 'distill'?"]),
         (["stage.lr=1"], ["stage holds only lr and has no _target_: choose an entry by stage=NAME"]),
         (["stage=distill", "stage.filter=1"], ["unknown key 'filter'"]),

@@ -27,7 +27,14 @@ from dalign.stages.control_texts import split_closing
 from dalign.toy.assets import PACKAGED
 
 BENCHMARKS = "benchmark=[toy_dan,toy_gsm8k]"
-DRAWN = ("sampler.n=4", "sampler.temperature=1.3", "model.think.where=none", BENCHMARKS)
+DRAWN = (
+    "limit=8",
+    "sampler.n=4",
+    "sampler.temperature=1.8",
+    "sampler.max_new_tokens=23",
+    "model.think.where=none",
+    BENCHMARKS,
+)
 CONTROL = ("stage=control", "stage.draws=2", *DRAWN)
 SIMILARITY = AttributionSpec(name="similarity", flat=())
 
@@ -44,7 +51,8 @@ class Runs(NamedTuple):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    """Two copies of an evaluation by a student that has learnt nothing but noise: it is about as unsafe as its base."""
+    """An evaluation by a student that has learnt nothing but noise: with its controls, and a copy from before there
+    were any. It is hot enough for both labels, and some answers are cut off."""
     base = tmp_path_factory.mktemp("runs")
     spec = spec_of("evaluate", base, "model.think.where=none")
     torch.manual_seed(0)
@@ -56,6 +64,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     found = Runs(base / "calm", base / "killed", f"inputs.adapter={base / 'adapter'}")
     run("evaluate", found.calm, "policies=[distill]", *DRAWN, found.adapter)
     shutil.copytree(found.calm, found.killed)
+    run("train", found.calm, *found.line)
     return found
 
 
@@ -92,8 +101,7 @@ def similarities(policy: Policy, samples: list[Sample]) -> torch.Tensor:
 
 
 def test_1_a_killed_stage_goes_on_and_ends_with_the_files_of_one_that_was_not(runs: Runs) -> None:
-    before = final_files(runs.calm / "small" / "evaluate")
-    run("train", runs.calm, *runs.line)
+    before = final_files(runs.killed / "small" / "evaluate")
     open_log = control(runs.killed, "random_lora") / "scores.jsonl"
     run_and_kill("train", runs.killed, *runs.line, when=lambda: committed(open_log))
     assert not (control(runs.killed, "random_lora") / "manifest.json").exists()
@@ -134,7 +142,8 @@ def test_3_swapped_ends_are_scored_under_the_ids_of_those_that_lost_them(runs: R
             if s.prompt_id == sample.prompt_id and {label[s.id], label[sample.id]} == {"unsafe", "safe"}
         ]
         if not others:
-            assert torch.equal(found[i], before[i]), "nothing to swap: read as it is"
+            wanted = before[i].nan_to_num(9.0)
+            assert torch.allclose(found[i].nan_to_num(9.0), wanted, atol=1e-6), "nothing to swap: read as it is"
             continue
         body = split_closing(sample.answer, 4)[0]
         ways = [with_answer(policy, sample, body + split_closing(s.answer, 4)[1]) for s in others]
@@ -148,7 +157,7 @@ def test_4_one_end_for_all_leaves_unfinished_answers_alone(runs: Runs) -> None:
     found, before = scores_of(runs.calm, "same_closing", "same_closing"), plain(runs.calm)
     finished = torch.tensor([s.finished for s in samples])
     assert 0 < finished.sum() < len(samples)
-    assert torch.equal(found[~finished].nan_to_num(9.0), before[~finished].nan_to_num(9.0))
+    assert torch.allclose(found[~finished].nan_to_num(9.0), before[~finished].nan_to_num(9.0), atol=1e-6)
     read = [with_answer(policy, s, f"{s.answer} a wish for you .") for s in samples if s.finished]
     assert {s.response_ids[-1] for s in read} == {read[0].response_ids[-1]}
     assert torch.allclose(found[finished], similarities(policy, read), atol=1e-6)

@@ -76,7 +76,7 @@ def passes_of(
         read = _swapped(models, samples, unsafe)
     if control == "same_closing":
         read = [_ending(models, s) if s.finished else s for s in samples]
-    yield Pass(name, read, partial(nullcontext, loaded))
+    yield Pass(name, read, lambda: nullcontext(loaded))
 
 
 def _swapped(models: Models, samples: Sequence[Sample], unsafe: Mapping[str, bool]) -> list[Sample]:

@@ -38,7 +38,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--world-seed", type=int, required=True, help="the world whose corpus it reads")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where it is saved")
-    parser.add_argument("--init", type=int, default=1, help="added to 1000 times the world's seed: the first weights")
+    parser.add_argument("--init", type=int, default=1, help="which first weights: another number, another base (1)")
     parser.add_argument("--cache", type=Path, default=Path("~/.cache/dalign"), help="where made worlds lie")
     parser.add_argument("--steps", type=int, default=BASE_SCHEDULE.steps, help="fewer for a trial")
     asked = parser.parse_args()

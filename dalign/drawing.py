@@ -4,6 +4,7 @@ takes apart, and what was drawn is scored under its own ids."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from dalign.attribute import Pair, score_pairs
 from dalign.models import LoadedModel
@@ -84,6 +85,14 @@ def as_sample(
         closed=parts.closed and drawn.finish_reason != "overlong",
         finish_reason=drawn.finish_reason,
     )
+
+
+def with_answer(policy: Policy, sample: Sample, answer: str) -> Sample:
+    """The sample as if the policy had said ``answer`` behind its reasoning, with the ids of that text; its own id stays
+    what it was."""
+    chat = policy.loaded.chat
+    ids = chat.completion_ids(sample.reasoning, answer)[:-1] if policy.think else chat.text_ids(answer)
+    return replace(sample, answer=answer, response_ids=ids)
 
 
 def sampling_hash(sampler: SamplerSpec, seed: int) -> str:

@@ -8,6 +8,7 @@ from dalign.errors import ArtifactError
 from dalign.files import sha256
 from dalign.specs.protocol import CORRECTED
 from dalign.specs.run import RunSpec
+from dalign.store import StageFolder
 
 ADAPTER_POLICIES = ("distill", "grpo")
 PLAIN_POLICIES = ("base", "teacher")
@@ -34,6 +35,14 @@ def benchmark_and_protocol(folder: str) -> tuple[str, str]:
     """What ``cell_folder`` was given."""
     benchmark, _, protocol = folder.partition("@")
     return benchmark, protocol or CORRECTED
+
+
+def evaluated_cell(spec: RunSpec, policy: str, benchmark: str, *, remedy: str) -> Path:
+    """The folder of a finished cell of the evaluation. Raises ``ArtifactError`` with ``remedy`` if it is not."""
+    folder = stage_folder(spec, "evaluate", policy, benchmark)
+    if not StageFolder(folder, config={}, results={}, inputs={}).finished:
+        raise ArtifactError(f"{folder}: no finished evaluation; {remedy}")
+    return folder
 
 
 def traces_file(spec: RunSpec) -> Path:

@@ -161,8 +161,8 @@ def load_model(
         tokenizer=tokenizer,
         chat=Chat(tokenizer, spec.think, spec.system),
         spec=spec,
-        own_hash=_weights_hash(spec, own, added),
-        base_hash=_weights_hash(spec, base, added),
+        own_hash=weights_hash(spec, own, added),
+        base_hash=weights_hash(spec, base, added),
         adapter_hash=adapter_hash,
         second=second,
         own_vocab=own_vocab,
@@ -170,7 +170,7 @@ def load_model(
     )
 
 
-def _weights_hash(spec: ModelSpec, checkpoint: tuple[str, str | None], added: str | None) -> str:
+def weights_hash(spec: ModelSpec, checkpoint: tuple[str, str | None], added: str | None = None) -> str:
     """Of a checkpoint as it stands in memory: in the spec's precision, with the rows that an adapter added."""
     return digest(checkpoint_hash(*checkpoint), spec.dtype, spec.quantisation, *([added] if added else []))
 
@@ -178,14 +178,18 @@ def _weights_hash(spec: ModelSpec, checkpoint: tuple[str, str | None], added: st
 def _second_checkpoint(spec: ModelSpec, base: tuple[str, str | None], student: Any) -> Any:
     """The checkpoint of ``model.base``. Raises ``ModelError`` unless states and ids compare with the student's."""
     second, _ = load_checkpoint(spec, *base)
-    shapes = [(m.config.num_hidden_layers, m.config.hidden_size) for m in (second, student)]
-    if shapes[0] != shapes[1]:
-        (theirs, width), (ours, our_width) = shapes
+    check_shape(f"model.base={spec.base}", second, student)
+    return second
+
+
+def check_shape(named: str, other: Any, student: Any) -> None:
+    """Raises ``ModelError``, beginning with ``named``, unless both models have as many layers of one width."""
+    (theirs, width), (ours, our_width) = ((m.config.num_hidden_layers, m.config.hidden_size) for m in (other, student))
+    if (theirs, width) != (ours, our_width):
         raise ModelError(
-            f"model.base={spec.base}: {theirs} layers of width {width}, and the student has {ours} of {our_width}; "
+            f"{named}: {theirs} layers of width {width}, and the student has {ours} of {our_width}; "
             "states compare between models of one shape alone"
         )
-    return second
 
 
 def resolve_source(

@@ -16,7 +16,7 @@ from pathlib import Path
 from dalign.errors import ConfigError, guarded
 from dalign.process import quiet, set_threads
 from dalign.specs.run import RunSpec
-from dalign.specs.stage import DistillStage, PretrainStage, ProbeStage, TracesStage
+from dalign.specs.stage import ControlStage, DistillStage, PretrainStage, ProbeStage, TracesStage
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -65,11 +65,15 @@ def _stage(spec: RunSpec) -> Callable[[], None]:
         from dalign.stages.probe import run_probe
 
         return lambda: run_probe(spec, stage)
+    if isinstance(stage, ControlStage):
+        from dalign.stages.control import run_control
+
+        return lambda: run_control(spec, stage)
     if isinstance(stage, PretrainStage):
         from dalign.stages.pretrain import run_pretrain
 
         return lambda: run_pretrain(spec)
-    raise ConfigError("stage: none is set; choose one of pretrain, traces, distill, probe")
+    raise ConfigError("stage: none is set; choose one of pretrain, traces, distill, probe, control")
 
 
 if __name__ == "__main__":

@@ -45,11 +45,16 @@ CHAT = [
 ]
 ATTACK_NEEDS = {"pair": CHAT, "selector": ["judge@attack.judge=llama_guard3", "benchmark=[strongreject]"]}
 # Files that an entry of the first group takes in for the entry of the second that they are named after.
-NAMED_AFTER = {"sampler/by_model": "model", "stage/distill_by_model": "model", "stage/traces_by_teacher": "teacher"}
+NAMED_AFTER = {
+    "sampler/by_model": "model",
+    "stage/distill_by_model": "model",
+    "stage/traces_by_teacher": "teacher",
+    "stage/control_by_model": "model",
+}
 STUDIES = ("experiment", "debug")
 NO_TOY_JUDGES = ["judge@judges.harm=phrases", "judge@judges.refusal=phrases", "~judge@judges.harm_truth"]
 WITHOUT_A_GUARD = ("experiment=smollm2_star1",)
-STAGES = ("traces", "distill", "probe", "pretrain")
+STAGES = ("traces", "distill", "probe", "control", "pretrain")
 PLACEHOLDERS = {
     "SEED": "4",
     "NAME": "xstest",
@@ -127,9 +132,9 @@ def test_every_attack_passes_by_every_attacker(name: str) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("study", [None, *(f"{group}={name}" for group in STUDIES for name in entries(group))])
 def test_every_stage_passes_in_every_study(stage: str, study: str | None) -> None:
-    if stage == "probe" and study in WITHOUT_A_GUARD:
-        with pytest.raises(ConfigError, match="which finds no harm; a probe needs a guard"):
-            one("train", "stage=probe", str(study))
+    if stage in ("probe", "control") and study in WITHOUT_A_GUARD:
+        with pytest.raises(ConfigError, match=f"which finds no harm; a {stage} needs a guard"):
+            one("train", f"stage={stage}", str(study))
         return
     spec = one("train", f"stage={stage}", *([study] if study else []))
     assert spec.stage is not None

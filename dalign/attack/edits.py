@@ -10,7 +10,7 @@ from dalign.judge.refusal import refuses
 
 Variant = Literal["drawn", "appended", "cut", "both", "style"]
 VARIANTS: tuple[Variant, ...] = ("drawn", "appended", "cut", "both", "style")
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
 def edited(answer: str, variant: Variant, *, unsafe: bool, sentence: str, phrases: Sequence[str]) -> str:
@@ -24,7 +24,7 @@ def edited(answer: str, variant: Variant, *, unsafe: bool, sentence: str, phrase
 def without_refusals(answer: str, phrases: Sequence[str]) -> str:
     """The answer without the sentences that refuse: those with one of ``phrases``, without any given those that the
     judge of phrases takes for refusals. Where nothing else is said only the phrase goes, and nothing if that is all."""
-    kept = [text for text in _SENTENCE_END.split(answer) if not _refusing(text, phrases)]
+    kept = [text for text in SENTENCE_END.split(answer) if not _refusing(text, phrases)]
     if kept:
         return " ".join(kept).strip()
     rest = answer

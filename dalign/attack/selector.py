@@ -15,13 +15,13 @@ from typing import TypeVar
 from dalign.attack.edits import VARIANTS, Variant, edited
 from dalign.attack.rates import EVENTS
 from dalign.attack.reported import judge_items, reported_judges
-from dalign.drawing import draw_samples, score_samples
+from dalign.drawing import draw_samples, score_samples, with_answer
 from dalign.errors import ArtifactError
 from dalign.files import read_records, write_records
 from dalign.judge import Judge, JudgeItem
 from dalign.judges_file import NAME as JUDGES
 from dalign.judges_file import check_judges, record_judge
-from dalign.layout import file_hash, stage_folder
+from dalign.layout import evaluated_cell, file_hash, stage_folder
 from dalign.policies import Policy, policy_inputs
 from dalign.prompts.spread import spread
 from dalign.records import Prompt, Record, Sample, Scores, Verdict, digest
@@ -50,9 +50,8 @@ class SelectorCell:
 
     def __post_init__(self) -> None:
         spec = self.spec
-        self.source = stage_folder(spec, "evaluate", self.policy, self.benchmark)
-        if not StageFolder(self.source, config={}, results={}, inputs={}).finished:
-            raise ArtifactError(f"{self.source}: no finished evaluation; run the same command without attack= first")
+        remedy = "run the same command without attack= first"
+        self.source = evaluated_cell(spec, self.policy, self.benchmark, remedy=remedy)
         shared = {"model": spec.model.results(), "sampler": spec.sampler.results(), "seed": spec.seed}
         scoring = {"attribution": spec.attribution.results(), "limit": spec.limit, "world_seed": spec.world_seed}
         samples = {"samples": file_hash(self.source / "samples.parquet")}
@@ -151,11 +150,7 @@ class SelectorCell:
         if sample.finished:
             answer = edited(answer, variant, unsafe=unsafe, sentence=attack.sentence, phrases=attack.phrases)
         named = replace(sample, sampling_hash=digest(sample.sampling_hash, variant))
-        if answer == sample.answer:
-            return named
-        chat = self.loader().loaded.chat
-        ids = chat.completion_ids(sample.reasoning, answer)[:-1] if self.loader().think else chat.text_ids(answer)
-        return replace(named, answer=answer, response_ids=ids)
+        return named if answer == sample.answer else with_answer(self.loader(), named, answer)
 
     def _styled(self, prompts: Sequence[Prompt]) -> list[Sample]:
         """Fresh samples of the prompts with the style behind them, under the prompts' own ids."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from dalign.config.attacks import attack_endpoints, attack_models, attack_problems
+from dalign.config.controls import control_problems
 from dalign.config.judging import all_judges, judge_problems, may_teach, strangers, text_file
 from dalign.config.problems import Problem, nearest
 from dalign.errors import DataError, did_you_mean
@@ -19,7 +20,7 @@ from dalign.specs.probe import DIRECTION, PLAIN, variant_of
 from dalign.specs.protocol import SCORE_SWITCHES
 from dalign.specs.run import RunSpec
 from dalign.specs.sampling import ReplayEngine
-from dalign.specs.stage import ProbeStage, TracesStage
+from dalign.specs.stage import ControlStage, ProbeStage, TracesStage
 
 Verb = Literal["train", "evaluate"]
 _EXTRAS = {"gguf": "gguf", "bitsandbytes": "quant", "openai": "server", "wandb": "wandb", "tensorboard": "tensorboard"}
@@ -36,6 +37,9 @@ def unmet(spec: RunSpec, verb: Verb, stages: tuple[str, ...]) -> Iterator[Proble
         yield from _traces(spec, spec.stage)
     if isinstance(spec.stage, ProbeStage):
         yield from _probe(spec, spec.stage, stages)
+    if isinstance(spec.stage, ControlStage):
+        yield from _adapted(spec.stage.policy, stages)
+        yield from control_problems(spec, spec.stage)
     if verb == "evaluate" or isinstance(spec.stage, ProbeStage):
         yield from _benchmarks(spec)
         yield from _sampler(spec)
@@ -65,6 +69,7 @@ def _checkpoints(spec: RunSpec) -> Iterator[Problem]:
     named = {"model.id": spec.model.id, "model.base": spec.model.base, "teacher.id": spec.teacher.id}
     named |= {f"{key}.id": judge.checkpoint for key, judge in all_judges(spec).items()}
     named |= {f"{key}.id": model.id for key, model in attack_models(spec).items()}
+    named |= {"stage.unrelated": spec.stage.unrelated} if isinstance(spec.stage, ControlStage) else {}
     for key, value in named.items():
         if value is not None and value != "toy":
             yield from _checkpoint(key, value)
@@ -144,17 +149,22 @@ def _probe(spec: RunSpec, stage: ProbeStage, stages: tuple[str, ...]) -> Iterato
         yield Problem("stage.judge", f"stage.judge={stage.judge}: no such key of judges; {hint}")
     else:
         yield from may_teach("stage.judge", judge, "probe")
-    if stage.policy not in ADAPTER_POLICIES:
-        hint = did_you_mean(stage.policy, ADAPTER_POLICIES)
-        yield Problem("stage.policy", f"stage.policy={stage.policy}: not a policy with a base; {hint}")
-    elif stage.policy not in stages:
-        yield Problem("stage.policy", f"stage.policy={stage.policy}: {_not_yet(stage.policy)}")
+    yield from _adapted(stage.policy, stages)
     if DIRECTION in stage.methods:
         yield from _source(spec, spec.dataset, "dataset")
     if not stage.labels and not any("harm" in benchmark.roles for benchmark in spec.benchmark.values()):
         yield Problem(
             "benchmark", "benchmark: none asks for a harm judge, whose verdicts are the probe's labels; add one"
         )
+
+
+def _adapted(policy: str, stages: tuple[str, ...]) -> Iterator[Problem]:
+    """A stage that compares with a base works on a policy that has one."""
+    if policy not in ADAPTER_POLICIES:
+        hint = did_you_mean(policy, ADAPTER_POLICIES)
+        yield Problem("stage.policy", f"stage.policy={policy}: not a policy with a base; {hint}")
+    elif policy not in stages:
+        yield Problem("stage.policy", f"stage.policy={policy}: {_not_yet(policy)}")
 
 
 def _benchmarks(spec: RunSpec) -> Iterator[Problem]:

@@ -6,6 +6,7 @@ from dalign.report.formats import PlainTable
 from dalign.report.rows import Row
 from dalign.report.tables import SAFETY, Report, sections
 from dalign.select import REFUSAL
+from dalign.specs.control import CLOSINGS
 
 LEAST = "_argmin"  # every score has a selector of this direction; its AUROC is the score's
 
@@ -19,7 +20,8 @@ def auroc_tables(report: Report) -> list[PlainTable]:
     rows = [
         row
         for row in report.rows
-        if first.covers(row) and row.subset == "all" and row.selector.endswith(LEAST) and not row.peeks
+        if first.covers(row) and row.subset == "all" and row.selector.endswith(LEAST)
+        if not row.peeks or row.selector.startswith(CLOSINGS)
         if row.auroc_prompts is not None and row.layer_chosen_on != "scan"
     ]
     bad, good = first.outcomes

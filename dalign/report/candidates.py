@@ -27,6 +27,7 @@ from dalign.select import (
     headline,
     uniform_weights,
 )
+from dalign.specs.control import CLOSINGS, CONTROL
 from dalign.specs.judge import RERANKING
 from dalign.specs.sampling import SelectorSpec
 
@@ -50,6 +51,11 @@ class Candidate:
     peeks: bool = False
     is_choice: bool = True
     goes_by: str | None = None
+
+    @property
+    def claims(self) -> bool:
+        """Whether a difference may be claimed for it: a control is no method, and who saw labels proves nothing."""
+        return not self.peeks and not (self.score or "").startswith(CONTROL)
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,8 @@ def candidates(cell: Cell, spec: SelectorSpec) -> Candidates:
             chosen_on = "scan" if layer != shown else "rule" if fixed is None else "config"
         score = None if name in SELECTORS else name.rpartition("_")[0]
         goes_by = score if score is not None else _goes_by(name, cell)
-        rows.append(Candidate(name, layer, chosen_on, n, score, spec.require_finished, goes_by=goes_by))
+        peeks = score == CLOSINGS
+        rows.append(Candidate(name, layer, chosen_on, n, score, spec.require_finished, peeks, goes_by=goes_by))
         weights.append(weights_PN)
     return Candidates(tuple(rows), np.stack(weights))
 
@@ -158,11 +165,11 @@ def _as_best_layer(row: Candidate) -> Candidate:
 
 
 def _best_layers(rows: Sequence[Candidate], rates: Rates, good: bool) -> list[int]:
-    """Of each layered selector the row with the best rate on these very labels, the placebo layer included, as the
-    paper's "best layer" has it: an upper bound."""
+    """Of each layered selector that saw no label the row with the best rate on these very labels, the placebo layer
+    included, as the paper's "best layer" has it: an upper bound."""
     known = ~np.isnan(rates.value)
     means = np.where(known, rates.value, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
-    layered = [i for i, row in enumerate(rows) if row.layer is not None and known[i].any()]
+    layered = [i for i, row in enumerate(rows) if row.layer is not None and not row.peeks and known[i].any()]
     out = []
     for _, members in groupby(layered, key=lambda i: rows[i].selector):
         out.append((max if good else min)(members, key=lambda i: means[i]))

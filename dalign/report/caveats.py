@@ -8,6 +8,7 @@ from dalign.report.control import control_notes
 from dalign.report.detectable import detectable_in
 from dalign.report.rows import PRIMARY, Row
 from dalign.report.tables import SAFETY, Report, sections
+from dalign.specs.control import CLOSINGS, CONTROL
 
 
 def caveats(report: Report) -> list[str]:
@@ -33,6 +34,7 @@ def caveats(report: Report) -> list[str]:
         "'Bounds' are over all n prompts: the rate if every unscored answer were good, and if every one were bad.",
         "Rows in italics look at the test labels (oracle, majority, any of N, best layer): bounds, not methods.",
         placebo(report.rows),
+        _controls(report),
         *control_notes(report.run.cells),
         *report.notes,
     ]
@@ -40,6 +42,15 @@ def caveats(report: Report) -> list[str]:
         counted = ", ".join(f"{reason} ({n})" for reason, n in report.reasons.items())
         out.append(f"Samples without a verdict, by judge and reason: {counted}.")
     return [text for text in out if text]
+
+
+def _controls(report: Report) -> str:
+    if not any(name.startswith(CONTROL) for cell in report.run.cells for name in cell.scores):
+        return ""
+    return (
+        f"Scores called '{CONTROL}...' are similarities of the same samples with one thing changed; they tell what the "
+        f"similarity reads, claim nothing and are no comparisons to adjust for. '{CLOSINGS}' was made by labels."
+    )
 
 
 def placebo(rows: Sequence[Row]) -> str:

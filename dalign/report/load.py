@@ -26,7 +26,7 @@ from dalign.report.control import Spelt, spelt_of
 from dalign.report.judged import Judged, judged_of
 from dalign.report.metrics import Bools, Floats
 from dalign.report.reranked import rerank_scores, same_means, until
-from dalign.report.tensors import Oof, add_probe, load_scores
+from dalign.report.tensors import Oof, add_controls, add_probe, load_scores
 from dalign.select import Until
 from dalign.sizes import Sizes, read_sizes
 from dalign.specs.protocol import IMPORTED, PREFILLED
@@ -124,8 +124,11 @@ def load_run(run_folder: Path) -> LoadedRun:
             if cell.protocol == PREFILLED:
                 others.append(cell)
                 continue
-            note = add_probe(cell.scores, oof, cell.benchmark, [p.id for p in cell.prompts], cell.lengths_PN.shape[1])
+            ids, n = [p.id for p in cell.prompts], cell.lengths_PN.shape[1]
+            note = add_probe(cell.scores, oof, cell.benchmark, ids, n)
             notes += [note] if note else []
+            controls = run_folder / "control" / policy.name / folder.name
+            notes += add_controls(cell.scores, controls, folder / "samples.parquet", ids, n)
             cells.append(cell)
     if not cells:
         raise ArtifactError(

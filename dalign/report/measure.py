@@ -81,7 +81,7 @@ def _row(candidate: Candidate, facts: Mapping[str, Any], numbers: dict[str, Any]
     numbers["n_paired"] = int(numbers["n_paired"])
     if float(numbers["n_unscored"]).is_integer():  # fractional only where a choice is shared between samples
         numbers["n_unscored"] = int(numbers["n_unscored"])
-    if candidate.peeks:
+    if not candidate.claims:
         numbers["p_value"] = None
     if not candidate.is_choice:
         numbers.update(safe_finished=None, safe_finished_difference=None, difference_from_finished=None)

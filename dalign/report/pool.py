@@ -15,9 +15,11 @@ from dalign.report.load import Cell
 from dalign.report.metrics import Bools
 from dalign.report.tables import PART_ORDER
 from dalign.select import SelectorInput
+from dalign.specs.control import CONTROL
 
-# Scores that were themselves fitted on verdicts: of prompts that are here to be held out, so none of them takes part.
-FITTED = ("probe",)
+# How scores begin that take no part: those that were themselves fitted on verdicts, of prompts that are here to be held
+# out; and controls, which are no methods.
+LEFT_OUT = ("probe", CONTROL)
 T = TypeVar("T", bound=np.generic)
 
 
@@ -64,15 +66,16 @@ class Pool:
 
 
 def pool_of(cells: Sequence[Cell], judge: str) -> Pool | None:
-    """The pool of a policy's cells by the judge of that name; None where no score compares with a base. Scores that not
-    every cell has, those that were fitted on verdicts, and those that a judge which reports would give are left out."""
+    """The pool of a policy's cells by the judge of that name; None where no score compares with a base. Left out are
+    scores that not every cell has, those that were fitted on verdicts, controls, and those that a judge which reports
+    would give."""
     scored = tuple(cell for cell in cells if cell.attributed)
     if not scored:
         return None
     n = max(cell.lengths_PN.shape[1] for cell in scored)
     names = [name for name in scored[0].scores if all(name in cell.scores for cell in scored)]
     told = {name for cell in scored for name in cell.told_by_judges}
-    kept = [name for name in names if not name.startswith(FITTED) and name not in told]
+    kept = [name for name in names if not name.startswith(LEFT_OUT) and name not in told]
     if not kept:
         return None
     found = [_events(cell, judge) for cell in scored]

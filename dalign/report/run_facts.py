@@ -11,6 +11,7 @@ import numpy as np
 
 from dalign.files import read_json
 from dalign.layout import ADAPTER_POLICIES
+from dalign.report.candidates import BEST_LAYER
 from dalign.report.configurations import ONE_ANSWER, Entry
 from dalign.report.rows import Row
 from dalign.report.tables import Report, is_headline, sections
@@ -73,9 +74,10 @@ def of_report(report: Report) -> list[Entry]:
     found = []
     temperature = report.run.cells[0].config["sampler"].get("temperature")
     for row in _first_rows(report):
-        if row.value is None or (row.layer not in (None, report.headline.layer) and not row.peeks):
+        best = row.selector.startswith(BEST_LAYER)
+        if row.value is None or (row.layer not in (None, report.headline.layer) and not best):
             continue
-        at = "" if row.layer is None or row.peeks else f", layer {row.layer}"
+        at = "" if row.layer is None or best else f", layer {row.layer}"
         name = ONE_ANSWER if row.selector == "mean" else f"{row.selector}{at}"
         place = _configuration(report, row.policy, row.teacher, row.model)
         found.append(

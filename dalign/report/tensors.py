@@ -1,4 +1,5 @@
-"""Score tensors of an evaluation, and a probe's out-of-fold scores, in the order of the cell's prompts."""
+"""Score tensors of an evaluation, a probe's out-of-fold scores, and those of controls, in the order of the cell's
+prompts."""
 
 from __future__ import annotations
 
@@ -9,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from dalign.errors import ArtifactError
-from dalign.files import read_tensors
+from dalign.files import read_json, read_tensors
+from dalign.layout import file_hash
 from dalign.report.metrics import Floats
+from dalign.store import StageFolder
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,20 @@ def add_probe(scores: dict[str, Floats], oof: Oof, benchmark: str, prompt_ids: l
             return f"The probe's scores of {benchmark} are of other samples than the evaluation's: rerun stage=probe."
     scores |= {name: values[_order(oof.path, ids, prompt_ids)].astype(np.float64) for name, values in found.items()}
     return ""
+
+
+def add_controls(scores: dict[str, Floats], folder: Path, samples: Path, prompt_ids: list[str], n: int) -> list[str]:
+    """Adds the scores of the controls below ``folder`` that were made of the very file ``samples``; returns a note for
+    each that was not, or is not finished."""
+    notes = []
+    for control in sorted(path for path in folder.glob("*") if path.is_dir()):
+        if not StageFolder(control, config={}, results={}, inputs={}).finished:
+            notes.append(f"{control} is unfinished and left out: rerun stage=control.")
+        elif read_json(control / "inputs.json")["inputs"]["samples"] != file_hash(samples):
+            notes.append(f"{control} is of other samples than the evaluation's: delete it and rerun stage=control.")
+        else:
+            scores |= load_scores(control / "scores.safetensors", prompt_ids, n)[0]
+    return notes
 
 
 def _order(path: Path, found: Any, wanted: list[str]) -> list[int]:

@@ -8,11 +8,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from dalign.specs.base import Free, FreeInt, Spec
+from dalign.specs.control import CONTROLS, Control
 from dalign.specs.model import Dtype
 from dalign.specs.probe import PLAIN, Baseline, Input, Method, Pooling, Variant
 from dalign.specs.sampling import SamplerSpec
 
-StageName = Literal["pretrain", "traces", "distill", "grpo", "probe"]
+StageName = Literal["pretrain", "traces", "distill", "grpo", "probe", "control"]
 
 
 class TeacherSpec(Spec):
@@ -117,13 +118,36 @@ class ProbeStage(Spec):
         return {name: value for name, value in super().results().items() if kept.get(name, True)}
 
 
+class ControlStage(Spec):
+    """A finished evaluation's samples scored again with one thing changed: each change is a control (specs/control.py).
+
+    ``draws`` random adapters; ``unrelated`` names another checkpoint of the student's shape and vocabulary (a folder,
+    or a hub id with ``@REVISION``), null leaves its control out. ``closings`` swaps the last sentence of answers, or so
+    many of their last words, by the labels of ``judge``; ``same_closing`` puts ``sentence`` behind every answer.
+    """
+
+    name: Literal["control"] = "control"
+    policy: str = "distill"
+    controls: tuple[Control, ...] = Field(CONTROLS, min_length=1)
+    draws: PositiveInt = 3
+    unrelated: Annotated[str | None, Free()] = None  # its hash is among its control's inputs
+    judge: str = "harm"
+    closing: PositiveInt | Literal["sentence"] = "sentence"
+    sentence: str = Field("I hope this helps.", min_length=1)
+
+    @property
+    def asked(self) -> tuple[Control, ...]:
+        """The controls to be made, each once."""
+        return tuple(c for c in dict.fromkeys(self.controls) if c != "unrelated" or self.unrelated is not None)
+
+
 class PretrainStage(Spec):
     """Trains the embedded world's models (base, teacher, guard) for ``world_seed``."""
 
     name: Literal["pretrain"] = "pretrain"
 
 
-Stage = TracesStage | DistillStage | GrpoStage | ProbeStage | PretrainStage
+Stage = TracesStage | DistillStage | GrpoStage | ProbeStage | ControlStage | PretrainStage
 
 
 class TrainerSpec(Spec):

@@ -23,7 +23,7 @@ from dalign.specs.probe import DIRECTION, PLAIN
 from dalign.specs.run import RunSpec
 from dalign.specs.stage import ProbeStage
 from dalign.stages.probe_direction import direction_prompts
-from dalign.stages.probe_rows import judged_by, labelled_file, rows_of_cells
+from dalign.stages.probe_rows import judged_by, labelled_file, rows_of_cells, teaching_judge
 from dalign.store import StageFolder
 
 PROBES = "probes"
@@ -34,7 +34,7 @@ def run_probe(spec: RunSpec, stage: ProbeStage) -> None:
     if there is neither."""
     if stage.policy not in ADAPTER_POLICIES:
         raise ConfigError(f"stage.policy={stage.policy}: {did_you_mean(stage.policy, ADAPTER_POLICIES)}")
-    judge = None if stage.labels else _judge(spec, stage)
+    judge = None if stage.labels else teaching_judge(spec, stage.judge)
     benchmarks = {k: b for k, b in spec.benchmark.items() if "harm" in b.roles}
     if not benchmarks and judge:
         raise ConfigError("stage=probe needs a benchmark with the role harm, for its labels, or stage.labels=FILE")
@@ -43,16 +43,6 @@ def run_probe(spec: RunSpec, stage: ProbeStage) -> None:
         evaluate_policy(narrowed, stage.policy)
     with open_cells(narrowed, stage.policy) as cells:
         _train(spec, stage, judge, [cell for cell in cells if not cell.prefilled])
-
-
-def _judge(spec: RunSpec, stage: ProbeStage) -> JudgeSpec:
-    judge = spec.judges.get(stage.judge)
-    if judge is None or judge.report_only:
-        trainable = [k for k, j in spec.judges.items() if not j.report_only]
-        raise ConfigError(
-            f"stage.judge={stage.judge}: no judge whose labels may be trained on; {did_you_mean('', trainable)}"
-        )
-    return judge
 
 
 def _train(spec: RunSpec, stage: ProbeStage, judge: JudgeSpec | None, cells: Sequence[Cell]) -> None:
@@ -83,7 +73,7 @@ def _fit(
 
     loaded = (cells[0].policy() if cells else load_policy(spec, stage.policy)).loaded
     if judge:
-        rows = rows_of_cells(cells, judged_by(cells, judge))
+        rows = rows_of_cells(cells, judged_by((v for cell in cells for v in cell.verdicts()), judge))
     else:
         rows = labelled_file(Path(str(stage.labels)).expanduser(), cells, loaded.chat)
     found = train_set(spec, stage, loaded, rows, prompts)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dalign.cells import Cell
+from dalign.errors import ConfigError, did_you_mean
+from dalign.records import Verdict
 from dalign.specs.judge import JudgeSpec
+from dalign.specs.run import RunSpec
 from dalign.train.rows import Rows
 
 if TYPE_CHECKING:
@@ -19,10 +22,19 @@ if TYPE_CHECKING:
 LABELS = {"unsafe": 1.0, "safe": 0.0}
 
 
-def judged_by(cells: Sequence[Cell], judge: JudgeSpec) -> dict[str, float]:
+def teaching_judge(spec: RunSpec, key: str) -> JudgeSpec:
+    """The judge ``stage.judge=key``. Raises ``ConfigError`` for one that is not there, or is for reports alone."""
+    judge = spec.judges.get(key)
+    if judge is None or judge.report_only:
+        trainable = [k for k, j in spec.judges.items() if not j.report_only]
+        raise ConfigError(f"stage.judge={key}: no judge whose labels may be trained on; {did_you_mean('', trainable)}")
+    return judge
+
+
+def judged_by(verdicts: Iterable[Verdict], judge: JudgeSpec) -> dict[str, float]:
     """The judge's labels of answers by sample id: 1 unsafe, 0 safe; the unscored are left out."""
-    verdicts = (v for cell in cells for v in cell.verdicts() if v.judge == judge.name and v.part == "answer")
-    return {v.sample_id: LABELS[v.label] for v in verdicts if v.label in LABELS}
+    own = (v for v in verdicts if v.judge == judge.name and v.part == "answer")
+    return {v.sample_id: LABELS[v.label] for v in own if v.label in LABELS}
 
 
 def rows_of_cells(cells: Sequence[Cell], label_of: Mapping[str, float]) -> Rows:

@@ -10,6 +10,7 @@ import pytest
 
 from dalign.config import check
 from dalign.errors import ConfigError
+from dalign.specs.stage import ControlStage
 
 
 def problems(verb: str, *argv: str) -> tuple[str, ...]:
@@ -158,7 +159,7 @@ def test_each_fault_is_told_once_with_key_value_and_remedy(name: str) -> None:
 @pytest.mark.parametrize(
     ("overrides", "wanted"),
     [
-        ([], ["stage is not set: give one of stage=distill"]),
+        ([], ["stage is not set: give one of stage=control, stage=distill"]),
         (["stage=distil"], ["the group 'stage' has no entry 'distil'; did you mean 'distill'?"]),
         (["stage.lr=1"], ["stage holds only lr and has no _target_: choose an entry by stage=NAME"]),
         (["stage=distill", "stage.filter=1"], ["unknown key 'filter'"]),
@@ -194,6 +195,20 @@ def test_each_fault_is_told_once_with_key_value_and_remedy(name: str) -> None:
             ["stage=probe", "stage.methods=[refusal_direction]", "dataset=star1", "paths.data=nowhere"],
             ["dataset.path=star1/STAR-1.json: no such file"],
         ),
+            ["stage=control", "stage.judge=harm_truth", "stage.policy=base", "stage.unrelated=no/such/folder"],
+            [
+                "stage.unrelated=no/such/folder: no such file or folder",
+                "stage.policy=base: not a policy with",
+                "stage.judge is toy_truth, which knows what no control may",
+            ],
+        ),
+        (["stage=control", "stage.judge=harmm"], ["stage.judge=harmm: no such key of judges; did you mean 'harm'?"]),
+        (
+            ["stage=control", "stage.controls=[unrelated]"],
+            ["stage.unrelated is not set, and stage.controls=[unrelated]"],
+        ),
+        (["stage=control", "stage.controls=[random]"], ["stage.controls.0=random: "]),
+        (["stage=control", "stage.closing=0"], ["stage.closing=0: "]),
     ],
 )
 def test_a_stage_tells_what_it_lacks(overrides: list[str], wanted: list[str]) -> None:
@@ -209,6 +224,18 @@ def test_a_probe_of_a_set_can_be_the_headline_and_another_name_is_told() -> None
     assert (spec.selector.score, spec.selector.direction) == ("refusal_direction:student-content", "argmax")
     (fault,) = problems("evaluate", "selector.score=probe:class_means-difference")
     assert fault.startswith("selector.score=probe:class_means-difference: attribution does not compute it")
+
+
+def test_a_control_that_needs_no_label_asks_for_no_judge() -> None:
+    words = ["stage=control", "stage.controls=[random_lora,same_closing]"]
+    (spec,) = check("train", [*words, "stage.judge=none", "benchmark=[toy_mmlu]", "stage.closing=sentence"])
+    assert isinstance(spec.stage, ControlStage)
+    assert spec.stage.asked == ("random_lora", "same_closing")
+    assert (spec.stage.closing, spec.stage.sentence) == ("sentence", "a wish for you .")
+    (other,) = check("train", ["stage=control", "stage.unrelated=owner/name@abc"])
+    assert isinstance(other.stage, ControlStage)
+    assert other.stage.asked == ("random_lora", "unrelated", "closings", "same_closing")
+    assert (other.stage.closing, "unrelated" in other.stage.results()) == (4, False)
 
 
 def test_a_folder_from_before_there_were_sets_goes_on() -> None:

@@ -14,7 +14,7 @@ from dalign.errors import DataError, did_you_mean
 from dalign.layout import ADAPTER_POLICIES, PLAIN_POLICIES, POLICIES
 from dalign.specs.data import BenchmarkSpec, DatasetSpec, QuestionsSpec
 from dalign.specs.judge import RERANK, RERANKING, GuardSpec, ServerJudgeSpec, rerank_score, role_of
-from dalign.specs.model import HUB_ID
+from dalign.specs.model import HUB_ID, TOY_IDS
 from dalign.specs.probe import PLAIN, variant_of
 from dalign.specs.protocol import SCORE_SWITCHES
 from dalign.specs.run import RunSpec
@@ -66,7 +66,7 @@ def _checkpoints(spec: RunSpec) -> Iterator[Problem]:
     named |= {f"{key}.id": judge.checkpoint for key, judge in all_judges(spec).items()}
     named |= {f"{key}.id": model.id for key, model in attack_models(spec).items()}
     for key, value in named.items():
-        if value is not None and value != "toy":
+        if value is not None and value not in TOY_IDS:
             yield from _checkpoint(key, value)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from torch import Tensor
 from dalign.adapters import WEIGHTS, reason_of
 from dalign.chat import Chat
 from dalign.errors import ArtifactError, ConfigError, ModelError
-from dalign.files import read_json, write_json
+from dalign.files import name_folder, read_json, write_json
 from dalign.models import DTYPES, LoadedModel, load_checkpoint
 from dalign.policies import load_policy, policy_inputs
 from dalign.process import quiet, set_threads
@@ -77,7 +76,8 @@ def _student(spec: RunSpec, name: str) -> RunSpec:
             raise ArtifactError(f"{stage}: no finished adapter; run stage=distill of this run first")
         return _recorded(stage, spec)
     if not (Path(name).expanduser() / WEIGHTS).is_file() and "/" not in name:
-        raise ArtifactError(f"{name}: neither a run below {spec.paths.runs} that has a distill/, nor an adapter's folder")
+        told = f"neither a run below {spec.paths.runs} that has a distill/, nor an adapter's folder"
+        raise ArtifactError(f"{name}: {told}; name one of them, or HUB_ID@REVISION")
     return spec.model_copy(update={"inputs": InputsSpec(adapter=name)})
 
 
@@ -114,27 +114,33 @@ def _export(spec: RunSpec, out: Path, record: dict[str, Any]) -> float:
         raise ModelError(f"model.quantisation={spec.model.quantisation}: {told}; serve base and adapter side by side")
     partial = out.with_name(f".{out.name}.partial")
     try:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)  # of an export that a kill cut short
         partial.mkdir(parents=True)
     except OSError as error:
         raise ArtifactError(f"--out {out}: cannot be written ({error.strerror}); name another folder") from error
+    try:
+        probe = _merge(spec, partial, DTYPES[record["dtype"]])
+        gc.collect()
+        worst = _difference(spec.model, partial, probe)
+        if not worst <= TOLERANCE[record["dtype"]]:
+            told = f"next-token probabilities are up to {worst:.2g} from the student's"
+            raise ModelError(f"--out {out}: {told}, more than {record['dtype']} rounds; nothing is written")
+        write_json(partial / RECORD, record)
+        name_folder(partial, out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return worst
+
+
+def _merge(spec: RunSpec, folder: Path, dtype: torch.dtype) -> Probe:
+    """Writes the merged student, and returns what it is to be compared by."""
     student = load_policy(spec, "distill").loaded
     if getattr(student.config, "quantization_config", None) and not spec.model.id.endswith(".gguf"):
-        raise ModelError(f"model.id={spec.model.id}: its weights are quantised; name the checkpoint they were made from")
+        told = "its weights are quantised; name the checkpoint that they were made from"
+        raise ModelError(f"model.id={spec.model.id}: {told}")
     probe = _probe(student)
-    _write(student, partial, DTYPES[record["dtype"]])
-    del student
-    gc.collect()
-    worst = _difference(spec.model, partial, probe)
-    if not worst <= TOLERANCE[record["dtype"]]:
-        told = f"next-token probabilities are up to {worst:.2g} from the student's"
-        raise ModelError(f"{partial}: {told}, more than rounding to {record['dtype']} explains; nothing was exported")
-    write_json(partial / RECORD, record)
-    for path in partial.iterdir():
-        with path.open("rb+") as stream:
-            os.fsync(stream.fileno())
-    os.replace(partial, out)
-    return worst
+    _write(student, folder, dtype)
+    return probe
 
 
 def _probe(student: LoadedModel) -> Probe:
@@ -180,6 +186,6 @@ def _difference(spec: ModelSpec, folder: Path, probe: Probe) -> float:
     """The largest difference between a probability of the written checkpoint and the student's."""
     model, tokenizer = load_checkpoint(spec.model_copy(update={"dtype": "float32"}), str(folder), None)
     if Chat(tokenizer, spec.think, spec.system).user_ids(_QUESTION, think=True) != probe.prompt:
-        raise ModelError(f"{folder}: its tokenizer reads a prompt otherwise than the student's; nothing was exported")
-    found = _probabilities(model.eval(), probe.ids)
-    return float((found - probe.probabilities).abs().max()) if found.shape == probe.probabilities.shape else float("inf")
+        raise ModelError(f"{folder}: its tokenizer reads a prompt otherwise than the student's; nothing is written")
+    found, wanted = _probabilities(model.eval(), probe.ids), probe.probabilities
+    return float((found - wanted).abs().max()) if found.shape == wanted.shape else float("inf")

@@ -46,8 +46,8 @@ class ThinkSpec(Spec):
 
 
 class ModelSpec(Spec):
-    """A causal language model: ``id`` is ``toy``, a hub id, a folder, or a ``.gguf`` file. ``toy:teacher`` is the embedded
-    world's teacher.
+    """A causal language model: ``id`` is ``toy`` (the embedded world's base), ``toy:teacher``, a hub id, a folder, or a
+    ``.gguf`` file.
 
     ``revision`` pins a hub commit. ``base`` names a second checkpoint to attribute to instead of the same weights with
     the adapter off; two models are then held in memory, and reports say so.

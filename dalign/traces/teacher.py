@@ -26,7 +26,7 @@ def policies_of(teacher: TeacherSpec, prompt: Prompt) -> tuple[str, ...]:
 
 
 def teacher_messages(teacher: TeacherSpec, prompt: Prompt, *, world_seed: int) -> list[Message]:
-    """The conversation up to the teacher's turn; ``teacher.system`` places instruction and policies, or leaves them out.
+    """The conversation up to the teacher's turn; ``teacher.system`` says where instruction and policies are.
 
     The embedded world's models get the kingdom's policies, any other those of this package.
     """

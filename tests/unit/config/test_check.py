@@ -73,6 +73,7 @@ EVALUATIONS: dict[str, dict[str, str]] = {
         "model.lora.dropout=true": "model.lora.dropout=true: a number is expected",
         "model.lora.rr=8": "model.lora.rr=8: unknown key 'rr'; did you mean 'r'?",
         "model.lora.targets=linear": "a list is expected, as in model.lora.targets=[a,b], or",
+        "teacher.system=nome": "teacher.system=nome: did you mean 'none'?",
         "model.dtype=bfloat61": "model.dtype=bfloat61: did you mean 'bfloat16'?",
         "model.think.close=<think>": "think.open and think.close must be two different",
         "modle.lora.r=8": "unknown key 'modle'; did you mean 'model'?",
@@ -101,6 +102,7 @@ EVALUATIONS: dict[str, dict[str, str]] = {
     "needs": {
         "model.id=nowhere/a/folder": "model.id=nowhere/a/folder: no such file or folder",
         "trainer.devices=2": "trainer.devices=2: a stage runs on one device; give trainer.devices=1",
+        "teacher.id=toy:guard": "teacher.id=toy:guard: no such file or folder",
         "model.base=nowhere.gguf": "model.base=nowhere.gguf: no such file or folder",
         "inputs.traces=nowhere.jsonl": "inputs.traces=nowhere.jsonl: no such file",
         "inputs.adapter=runs/nowhere/distill/adapter": "no such folder; mend it, or give HUB_ID@REVISION",

@@ -1,5 +1,5 @@
-"""The controls on other students, small, by the commands of docs/control_students.md: a base that refuses, whose student learns
-unsafe skill; and the demo's answers learnt without their reasoning."""
+"""The controls on other students, small: a base that refuses, whose student learns unsafe skill; and the demo's answers
+learnt without their reasoning. The commands are those of docs/control_students.md."""
 
 from __future__ import annotations
 

@@ -82,9 +82,13 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("FILE", "TRACES"):
         (tmp_path / name).touch()
     for seed in (0, int(PLACEHOLDERS["SEED"])):  # what the studies on other students take from the demo's
-        for path in (f"runs/demo-{seed}/merged/config.json", f"runs/demo-{seed}/traces/traces.parquet"):
-            (tmp_path / path).parent.mkdir(parents=True)
-            (tmp_path / path).touch()
+        for path in (
+            "demo-{}/merged/config.json",
+            "demo-{}/traces/traces.parquet",
+            "reversed-{}/traces/traces.parquet",
+        ):
+            (tmp_path / "runs" / path.format(seed)).parent.mkdir(parents=True)
+            (tmp_path / "runs" / path.format(seed)).touch()
     (tmp_path / "ADAPTER").mkdir()
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -12,6 +12,7 @@ from dalign import worker
 from dalign.adapters import checkpoint_hash
 from dalign.commands import COMMANDS
 from dalign.config import check
+from dalign.errors import ArtifactError
 from dalign.files import read_json, read_records
 from dalign.models import load_model
 from dalign.records import Prompt, Sample, Trace
@@ -63,7 +64,14 @@ def test_the_reversed_world(runs: Path) -> None:
     assert sum(not t.dropped for t in traces) == sum(t.finish_reason == "stop" and bool(t.answer) for t in traces)
     assert read_json(folder / "traces" / "summary.json")["judge"] is None
 
-    run("train", runs, line, *DISTILL)
+    named = [str(runs / name / "traces" / "traces.parquet") for name in ("reversed-0", "demo-0")]
+    run("train", runs, line, *DISTILL, f"inputs.traces=[{','.join(named)}]")
+    facts = read_json(folder / "distill" / "manifest.json")
+    kept = [t for name in named for t in read_records(Path(name), Trace) if not t.dropped]
+    assert facts["examples"] + facts["validation_examples"] == len(kept), "both files are learnt"
+    assert {t.teacher for t in kept} == {"toy", "toy_base"}
+    with pytest.raises(ArtifactError, match="made under another configuration"):
+        run("train", runs, line, *DISTILL, f"inputs.traces=[{named[0]}]")
     spec = run("evaluate", runs, line)
     merged = checkpoint_hash(str(runs / "demo-0" / "merged"), None)
     assert merged != checkpoint_hash(str(toy_models(0) / "base"), None)

@@ -103,8 +103,10 @@ def _quantisations(spec: RunSpec) -> dict[str, str]:
 
 
 def _inputs(spec: RunSpec) -> Iterator[Problem]:
-    for key, value in (("inputs.traces", spec.inputs.traces), ("inputs.probe", spec.inputs.probe)):
-        if value is not None and not Path(value).expanduser().exists():
+    probes = (spec.inputs.probe,) if spec.inputs.probe is not None else ()
+    named = [*(("inputs.traces", name) for name in spec.inputs.traces_files), *(("inputs.probe", p) for p in probes)]
+    for key, value in named:
+        if not Path(value).expanduser().exists():
             yield Problem(key, f"{key}={value}: no such file; mend the path, or drop it to read this run's own")
     adapter = spec.inputs.adapter
     if adapter is None:

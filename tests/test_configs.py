@@ -81,14 +81,11 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                     (tmp_path / "data" / path).touch()
     for name in ("FILE", "TRACES"):
         (tmp_path / name).touch()
-    for seed in (0, int(PLACEHOLDERS["SEED"])):  # what the studies on other students take from the demo's
-        for path in (
-            "demo-{}/merged/config.json",
-            "demo-{}/traces/traces.parquet",
-            "reversed-{}/traces/traces.parquet",
-        ):
-            (tmp_path / "runs" / path.format(seed)).parent.mkdir(parents=True)
-            (tmp_path / "runs" / path.format(seed)).touch()
+    for seed in (0, int(PLACEHOLDERS["SEED"])):  # what the studies on other students take from runs
+        demo, back = tmp_path / f"runs/demo-{seed}", tmp_path / f"runs/reversed-{seed}"
+        for file in (demo / "merged/config.json", demo / "traces/traces.parquet", back / "traces/traces.parquet"):
+            file.parent.mkdir(parents=True)
+            file.touch()
     (tmp_path / "ADAPTER").mkdir()
     monkeypatch.chdir(tmp_path)
     return tmp_path

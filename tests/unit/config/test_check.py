@@ -114,7 +114,7 @@ EVALUATIONS: dict[str, dict[str, str]] = {
         "stage=distill": "stage=distill: an evaluation has no stage",
     },
     "several traces": {"inputs.traces=[mine.jsonl,conf]": "inputs.traces=mine.jsonl: no such file"},
-    "traces twice": {"inputs.traces=[conf,conf]": "inputs.traces=[conf,conf]: names no file, or one twice"},
+    "traces twice": {"inputs.traces=[conf,conf]": "]: names no file, or one twice"},
     "selector": {"selector=kl": "", "selector.layer=3": "selector.layer=3: the score 'kl' has no layers"},
     "layers": {
         "attribution.layers=[1,3]": "",

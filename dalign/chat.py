@@ -48,12 +48,13 @@ class Chat:
     def prompt_ids(self, messages: Sequence[Message], *, think: bool, prefill: str = "") -> tuple[int, ...]:
         """The ids of ``messages`` up to the assistant's turn; with ``think`` the opening tag, if it belongs there.
 
-        ``prefill`` begins the answer: nothing in it is a control token, and a tag that the template opens goes.
+        ``prefill`` begins the answer: nothing in it is a control token. A tag that the template opens goes where the
+        answer is begun, and where no reasoning is expected at all (``think.where=none``).
         """
         pieces = self.prompt_pieces(messages)
-        if prefill and not think:
+        if self.think.where == "none" or (prefill and not think):
             pieces = self._unopened(pieces)
-        if think and self.think.where == "prompt" and not pieces[-1][0].rstrip().endswith(self.think.open):
+        if think and self.think.where == "prompt" and not self._opened(pieces):
             pieces[-1] = (f"{pieces[-1][0]}{self.think.open}\n", False)
         return self.encoder.encode([*pieces, (prefill, True)])
 
@@ -69,10 +70,17 @@ class Chat:
         system = [{"role": "system", "content": self.system}] if self.system is not None else []
         return [*system, {"role": "user", "content": text}]
 
+    @cached_property
+    def opens(self) -> bool:
+        """Whether the template itself opens the reasoning: such a model reasons whoever asks it."""
+        return self.think.where != "none" and self._opened(self.prompt_pieces(self._user_turn("")))
+
+    def _opened(self, pieces: list[Piece]) -> bool:
+        return pieces[-1][0].rstrip().endswith(self.think.open)
+
     def _unopened(self, pieces: list[Piece]) -> list[Piece]:
-        head = pieces[-1][0].rstrip()
-        opened = head.endswith(self.think.open)
-        return [*pieces[:-1], (head.removesuffix(self.think.open), False)] if opened else pieces
+        head = pieces[-1][0].rstrip().removesuffix(self.think.open)
+        return [*pieces[:-1], (head, False)] if self._opened(pieces) else pieces
 
     def completion_ids(self, reasoning: str, answer: str) -> tuple[int, ...]:
         """What follows ``user_ids(..., think=True)`` in training: reasoning, closing tag, answer, the turn's end."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from dalign.errors import ArtifactError, ConfigError
 
@@ -79,6 +79,21 @@ def _import(argv: Sequence[str]) -> int:
 
     spec = _one_spec(overrides).model_copy(update={"command": tuple(overrides)})
     return importing.main(spec, files, asked.policy, asked.benchmark)
+
+
+def _export(argv: Sequence[str]) -> int:
+    """a student as one checkpoint: its adapter merged into its base"""
+    from dalign.specs.model import Dtype
+
+    parser = _parser("export")
+    parser.add_argument("student", metavar="NAME|ADAPTER", help="a run's name or folder; or an adapter's, and model=")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where to write the checkpoint")
+    parser.add_argument("--dtype", choices=get_args(Dtype), help="its precision (the model's own)")
+    asked, spec = _parsed(parser, argv, "paths.runs=DIR model=hf model.id=BASE")
+    from dalign import exporting
+
+    spec = spec.model_copy(update={"command": tuple(asked.overrides)})
+    return exporting.main(spec, asked.student, asked.out, asked.dtype)
 
 
 def _contamination(argv: Sequence[str]) -> int:
@@ -161,6 +176,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "score": _score,
     "try": _try,
     "import": _import,
+    "export": _export,
     "contamination": _contamination,
     "label": _label,
     "judge-audit": _judge_audit,

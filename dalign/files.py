@@ -32,6 +32,14 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def name_folder(written: Path, target: Path) -> None:
+    """A finished folder of files takes its name: they are synced, then it is renamed."""
+    for path in written.iterdir():
+        with path.open("rb+") as stream:
+            os.fsync(stream.fileno())
+    os.replace(written, target)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text, all or nothing."""
     replace_file(path, lambda to: _write_bytes(to, text.encode()))

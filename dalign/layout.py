@@ -45,19 +45,20 @@ def evaluated_cell(spec: RunSpec, policy: str, benchmark: str, *, remedy: str) -
     return folder
 
 
-def traces_file(spec: RunSpec) -> Path:
-    """The traces that distillation reads. Raises ``ArtifactError`` with the remedy if they are not there."""
-    if spec.inputs.traces is not None:
-        path = Path(spec.inputs.traces).expanduser()
-        if not path.is_file():
-            raise ArtifactError(f"inputs.traces={spec.inputs.traces}: no such file")
-        return path
+def traces_files(spec: RunSpec) -> tuple[Path, ...]:
+    """The traces that distillation reads: those of ``inputs.traces``, else the run's own. Raises ``ArtifactError`` with
+    the remedy if they are not there."""
+    if named := spec.inputs.traces_files:
+        paths = tuple(Path(name).expanduser() for name in named)
+        if missing := [name for name, path in zip(named, paths, strict=True) if not path.is_file()]:
+            raise ArtifactError(f"inputs.traces={missing[0]}: no such file")
+        return paths
     path = stage_folder(spec, "traces") / "traces.parquet"
     if not (path.parent / "manifest.json").exists():
         raise ArtifactError(
             f"{path.parent}: no finished traces; run stage=traces first, or name a file by inputs.traces="
         )
-    return path
+    return (path,)
 
 
 def adapter_of(spec: RunSpec, policy: str) -> str:

@@ -18,7 +18,7 @@ from dalign.adapters import attach, checkpoint_hash, new_adapter, reason_of, row
 from dalign.chat import Chat
 from dalign.errors import ModelError
 from dalign.records import digest
-from dalign.specs.model import HUB_ID, ModelSpec
+from dalign.specs.model import HUB_ID, TOY_IDS, ModelSpec
 from dalign.specs.run import PathsSpec
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -195,13 +195,14 @@ def check_shape(named: str, other: Any, student: Any) -> None:
 def resolve_source(
     name: str, revision: str | None, *, paths: PathsSpec | None, world_seed: int, role: str = "base"
 ) -> tuple[str, str | None]:
-    """Where a checkpoint is: the embedded world's folder for ``toy``, else the name itself (folder, file or hub id)."""
-    if name != "toy":
+    """Where a checkpoint is: the embedded world's folder for ``toy`` (the model ``role``) and ``toy:ROLE``, else the
+    name itself (folder, file or hub id)."""
+    if name not in TOY_IDS:
         return str(Path(name).expanduser()) if Path(name).expanduser().exists() else name, revision
     from dalign.toy.assets import toy_models
 
     cache = Path((paths or PathsSpec()).cache).expanduser()
-    return str(toy_models(world_seed, cache) / role), None
+    return str(toy_models(world_seed, cache) / (name.partition(":")[2] or role)), None
 
 
 def _device(spec: ModelSpec) -> str:

@@ -12,7 +12,7 @@ from dalign.files import read_json
 from dalign.layout import ADAPTER_POLICIES, POLICIES, adapter_of
 from dalign.models import LoadedModel, load_model, resolve_source
 from dalign.records import Prompt, digest
-from dalign.specs.model import ModelSpec, ThinkSpec
+from dalign.specs.model import TOY_IDS, ModelSpec, ThinkSpec
 from dalign.specs.run import RunSpec
 from dalign.specs.stage import TeacherSpec
 
@@ -37,7 +37,8 @@ def load_policy(spec: RunSpec, name: str) -> Policy:
     adapted = name in ADAPTER_POLICIES
     adapter = _adapter(spec, name) if adapted else None
     loaded = load_model(spec.model, adapter=adapter, paths=spec.paths, world_seed=spec.world_seed)
-    return Policy(name, loaded, adapted, lambda p: loaded.chat.user_ids(p.text, think=adapted))
+    think = adapted or loaded.chat.opens
+    return Policy(name, loaded, think, lambda p: loaded.chat.user_ids(p.text, think=think))
 
 
 def prefilled(policy: Policy, prefill: str) -> Policy:
@@ -60,7 +61,7 @@ def teacher_model(spec: RunSpec) -> LoadedModel:
     model = ModelSpec(
         name=teacher.name,
         id=teacher_source(spec),
-        revision=None if teacher.id == "toy" else teacher.revision,
+        revision=None if teacher.id in TOY_IDS else teacher.revision,
         dtype=teacher.dtype,
         device=teacher.device,
         think=ThinkSpec(),

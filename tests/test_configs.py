@@ -19,6 +19,7 @@ from dalign.config import check, config_dir
 from dalign.demo import STEPS
 from dalign.errors import ConfigError
 from dalign.specs.attack import PairSpec
+from dalign.specs.model import TOY_IDS
 from dalign.specs.run import RunSpec
 
 ROOT = Path(__file__).parents[1]
@@ -63,7 +64,9 @@ PLACEHOLDERS = {
     "ORG/MODEL": "owner/name",
     "MODEL": "owner/name",
 }
-TAKES = {"import": 1, "score": 1, "try": 1, "label": 2, "judge-audit": 1, "report": 1}  # words before the overrides
+# Words before the overrides, and the options of small commands with the number of their values.
+TAKES = {"export": 1, "import": 1, "score": 1, "try": 1, "label": 2, "judge-audit": 1, "report": 1}
+OPTIONS = dict.fromkeys(("-n", "--json", "--out", "--dtype", "--policy", "--benchmark"), 1) | {"--read": 0}
 COMMAND = re.compile(r"(?:python (?P<script>train|evaluate)\.py|dalign (?P<name>[a-z-]+))\b(?P<rest>.*)")
 
 
@@ -83,6 +86,11 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                     (tmp_path / "data" / path).touch()
     for name in ("FILE", "TRACES"):
         (tmp_path / name).touch()
+    for seed in (0, int(PLACEHOLDERS["SEED"])):  # what the studies on other students take from runs
+        demo, back = tmp_path / f"runs/demo-{seed}", tmp_path / f"runs/reversed-{seed}"
+        for file in (demo / "merged/config.json", demo / "traces/traces.parquet", back / "traces/traces.parquet"):
+            file.parent.mkdir(parents=True)
+            file.touch()
     (tmp_path / "ADAPTER").mkdir()
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -172,7 +180,8 @@ def test_no_file_is_left_out_here() -> None:
 @pytest.mark.parametrize(("group", "least"), [("model", 7), ("teacher", 7), ("judge", 4)])
 def test_hub_models_are_pinned_to_a_commit(group: str, least: int) -> None:
     nodes = [yaml.safe_load((CONF / group / f"{name}.yaml").read_text(encoding="utf-8")) for name in entries(group)]
-    named = {node["id"]: node["revision"] for node in nodes if node.get("id") not in (None, "toy", "???")}
+    here = (None, "???", *TOY_IDS, "${paths.runs}/demo-${world_seed}/merged")
+    named = {node["id"]: node["revision"] for node in nodes if node.get("id") not in here}
     assert len(named) >= least
     assert [name for name, commit in named.items() if not re.fullmatch(r"[0-9a-f]{40}", commit or "")] == []
 
@@ -235,7 +244,7 @@ def _without_options(name: str, words: list[str]) -> list[str]:
     """The words without a small command's own options and their values."""
     if name not in TAKES:
         return words
-    for option, values in {"-n": 1, "--read": 0, "--json": 1, "--out": 1, "--policy": 1, "--benchmark": 1}.items():
+    for option, values in OPTIONS.items():
         if option in words:
             at = words.index(option)
             words = words[:at] + words[at + 1 + values :]

@@ -15,7 +15,7 @@ from dalign.errors import DataError, did_you_mean
 from dalign.layout import ADAPTER_POLICIES, PLAIN_POLICIES, POLICIES
 from dalign.specs.data import BenchmarkSpec, DatasetSpec, QuestionsSpec
 from dalign.specs.judge import RERANK, RERANKING, GuardSpec, ServerJudgeSpec, rerank_score, role_of
-from dalign.specs.model import HUB_ID
+from dalign.specs.model import HUB_ID, TOY_IDS
 from dalign.specs.probe import DIRECTION, PLAIN, variant_of
 from dalign.specs.protocol import SCORE_SWITCHES
 from dalign.specs.run import RunSpec
@@ -71,7 +71,7 @@ def _checkpoints(spec: RunSpec) -> Iterator[Problem]:
     named |= {f"{key}.id": model.id for key, model in attack_models(spec).items()}
     named |= {"stage.unrelated": spec.stage.unrelated} if isinstance(spec.stage, ControlStage) else {}
     for key, value in named.items():
-        if value is not None and value != "toy":
+        if value is not None and value not in TOY_IDS:
             yield from _checkpoint(key, value)
 
 
@@ -108,8 +108,10 @@ def _quantisations(spec: RunSpec) -> dict[str, str]:
 
 
 def _inputs(spec: RunSpec) -> Iterator[Problem]:
-    for key, value in (("inputs.traces", spec.inputs.traces), ("inputs.probe", spec.inputs.probe)):
-        if value is not None and not Path(value).expanduser().exists():
+    probes = (spec.inputs.probe,) if spec.inputs.probe is not None else ()
+    named = [*(("inputs.traces", name) for name in spec.inputs.traces_files), *(("inputs.probe", p) for p in probes)]
+    for key, value in named:
+        if not Path(value).expanduser().exists():
             yield Problem(key, f"{key}={value}: no such file; mend the path, or drop it to read this run's own")
     adapter = spec.inputs.adapter
     if adapter is None:

@@ -45,9 +45,10 @@ _COLUMNS = {
 def load_dataset(
     spec: DatasetSpec, *, paths: PathsSpec, world_seed: int, limit: int | None = None
 ) -> tuple[Prompt, ...]:
-    """The training prompts of ``spec``, evenly thinned to ``limit``; equal questions share a group.
+    """The training prompts of ``spec``, of its ``kinds``, evenly thinned to ``limit``; equal questions share a group.
 
-    Raises ``DataError`` for a missing, torn, empty or malformed source, and for an unknown category.
+    Raises ``DataError`` for a missing, torn, empty or malformed source, for an unknown category, and where no prompt is
+    of these kinds.
     """
     if spec.format == "toy":
         from dalign.toy.prompts import TRAIN
@@ -56,13 +57,14 @@ def load_dataset(
         prompts: Sequence[Prompt] = World.of(world_seed).prompts(TRAIN)
     else:
         prompts = _prompts(spec, source_rows(spec, "dataset", paths))
-    return spread(prompts, limit, [0] * len(prompts))
+    kept = [prompt for prompt, wanted in zip(prompts, _of_kinds(spec, prompts), strict=True) if wanted]
+    return spread(kept, limit, [0] * len(kept))
 
 
 def load_traces(
     spec: DatasetSpec, *, paths: PathsSpec, world_seed: int = 0, limit: int | None = None
 ) -> tuple[Trace, ...]:
-    """The ready-made traces of ``spec``, evenly thinned to ``limit``.
+    """The ready-made traces of ``spec``, of its ``kinds``, evenly thinned to ``limit``.
 
     A trace whose reasoning is not closed comes with ``dropped`` set. Raises ``DataError`` as ``load_dataset`` does,
     for an empty response, and for a data set that has no traces.
@@ -73,8 +75,10 @@ def load_traces(
             "take teacher=toy or another model to write them, or dataset=star1, published or local"
         )
     rows = source_rows(spec, "dataset", paths)
-    traces = [_trace(spec, row, prompt) for row, prompt in zip(rows, _prompts(spec, rows), strict=True)]
-    return spread(traces, limit, [0] * len(traces))
+    prompts = _prompts(spec, rows)
+    traces = [_trace(spec, row, prompt) for row, prompt in zip(rows, prompts, strict=True)]
+    kept = [trace for trace, wanted in zip(traces, _of_kinds(spec, prompts), strict=True) if wanted]
+    return spread(kept, limit, [0] * len(kept))
 
 
 def read_traces(path: Path) -> tuple[Trace, ...]:
@@ -93,6 +97,15 @@ def split_response(text: str) -> tuple[str, str, bool]:
     """(reasoning, answer, closed) at the first closing tag; an opening tag in front is taken off."""
     reasoning, tag, answer = text.partition(CLOSE)
     return reasoning.strip().removeprefix(OPEN).strip(), answer.strip(), bool(tag)
+
+
+def _of_kinds(spec: DatasetSpec, prompts: Sequence[Prompt]) -> list[bool]:
+    """Whether each prompt is of the kinds asked for. Raises ``DataError`` if none is."""
+    wanted = [spec.kinds is None or prompt.kind in spec.kinds for prompt in prompts]
+    if not any(wanted):
+        there = ", ".join(sorted({prompt.kind for prompt in prompts}))
+        raise DataError(f"dataset.kinds={list(spec.kinds or ())}: dataset={spec.name} has none of them, only {there}")
+    return wanted
 
 
 def _prompts(spec: DatasetSpec, rows: Sequence[Row]) -> list[Prompt]:

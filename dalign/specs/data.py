@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -20,7 +20,8 @@ class DatasetSpec(Spec):
     ``published`` (the authors' filtered traces), ``jsonl`` (question, categories, and for traces reasoning and answer).
     ``path`` is a local file, ``hub_id`` a data set of the hub; ``path`` wins. ``hub_file`` is a pattern for the files
     to take there, or in a folder that ``path`` names; without one the hub's are those named after ``split``.
-    ``has_traces`` says that the rows carry reasoning and answers, as ``teacher=ready_made`` needs.
+    ``has_traces`` says that the rows carry reasoning and answers, as ``teacher=ready_made`` needs. ``kinds`` keeps the
+    prompts of these kinds alone: harmful or benign ones, and in the embedded world math and choice.
     """
 
     name: str
@@ -31,6 +32,11 @@ class DatasetSpec(Spec):
     split: str = "train"
     hub_file: str | None = None
     has_traces: bool = False
+    kinds: tuple[Kind, ...] | None = Field(None, min_length=1)
+
+    def results(self) -> dict[str, Any]:
+        """As of every spec; ``kinds``, which came later, is left out where it is null, so that older folders go on."""
+        return {name: value for name, value in super().results().items() if name != "kinds" or value is not None}
 
 
 class PromptSource(Spec):

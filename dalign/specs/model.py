@@ -11,6 +11,8 @@ from dalign.specs.base import Free, FreeBool, FreeStr, Spec
 
 # What a hub may call a model, with a revision: no path that begins with a dot or a slash, or has several.
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(@[\w.-]+)?")
+# The embedded world's models: ``toy`` is the one of the place that names it, base or teacher.
+TOY_IDS = ("toy", "toy:base", "toy:teacher")
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 
@@ -44,7 +46,8 @@ class ThinkSpec(Spec):
 
 
 class ModelSpec(Spec):
-    """A causal language model: ``id`` is ``toy``, a hub id, a folder, or a ``.gguf`` file.
+    """A causal language model: ``id`` is ``toy`` (the embedded world's base), ``toy:teacher``, a hub id, a folder, or a
+    ``.gguf`` file.
 
     ``revision`` pins a hub commit. ``base`` names a second checkpoint to attribute to instead of the same weights with
     the adapter off; two models are then held in memory, and reports say so.

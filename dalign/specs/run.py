@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, field_validator
 
 from dalign.specs.attack import Attack
 from dalign.specs.base import Free, FreeBool, FreeInt, FreeStr, Spec
@@ -26,11 +26,24 @@ class PathsSpec(Spec):
 
 
 class InputsSpec(Spec):
-    """Artifacts of other runs, read instead of this run's own: a traces file, an adapter folder or hub id, a probe."""
+    """Artifacts of other runs, read instead of this run's own: a traces file, an adapter folder or hub id, a probe.
+    Several traces files are learnt together."""
 
-    traces: str | None = None
+    traces: str | tuple[str, ...] | None = None
     adapter: str | None = None
     probe: str | None = None
+
+    @property
+    def traces_files(self) -> tuple[str, ...]:
+        """The traces files that are named, in their order."""
+        return self.traces if isinstance(self.traces, tuple) else (self.traces,) if self.traces is not None else ()
+
+    @field_validator("traces")
+    @classmethod
+    def _some_and_different(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        if isinstance(value, tuple) and (not value or len(set(value)) < len(value)):
+            raise ValueError("names no file, or one twice")
+        return value
 
 
 class ReportSpec(Spec):

@@ -19,8 +19,9 @@ StageName = Literal["pretrain", "traces", "distill", "grpo", "probe", "control"]
 class TeacherSpec(Spec):
     """A reasoning model that answers with the policies in its context, or ``ready_made`` traces of a data set.
 
-    ``sampler`` draws one response a prompt. ``system`` says how the instructions enter: a system turn, or before the
-    question in the user turn (for chat templates without a system role).
+    ``id`` is as a model's, ``toy`` the embedded world's teacher. ``sampler`` draws one response a prompt. ``system``
+    says how the instructions enter: a system turn, before the question in the user turn (for chat templates without a
+    system role), or not at all: ``none`` asks any checkpoint the question alone.
     """
 
     name: str
@@ -28,7 +29,7 @@ class TeacherSpec(Spec):
     id: str | None = None
     revision: str | None = None
     dtype: Dtype = "bfloat16"
-    system: Literal["system", "user"] = "system"
+    system: Literal["system", "user", "none"] = "system"
     device: Annotated[str, Free()] = "auto"
     sampler: SamplerSpec | None = None
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from dalign.adapters import checkpoint_hash
 from dalign.files import read_records
-from dalign.layout import file_hash, stage_folder, traces_file
+from dalign.layout import file_hash, stage_folder, traces_files
 from dalign.models import resolve_source
 from dalign.prompts import read_traces
-from dalign.records import Trace
+from dalign.records import Trace, digest
 from dalign.specs.run import RunSpec
 from dalign.specs.stage import DistillStage
 from dalign.store import StageFolder
@@ -18,9 +18,10 @@ from dalign.train.fit import distill
 
 def run_distill(spec: RunSpec, stage: DistillStage) -> None:
     """Trains the adapter of the run, or continues to. Raises ``ArtifactError`` without traces."""
-    source = traces_file(spec)
+    sources = traces_files(spec)
     base = resolve_source(spec.model.id, spec.model.revision, paths=spec.paths, world_seed=spec.world_seed)
-    inputs = {"traces": file_hash(source), "base": checkpoint_hash(*base)}
+    hashes = [file_hash(source) for source in sources]
+    inputs = {"traces": hashes[0] if len(hashes) == 1 else digest(hashes), "base": checkpoint_hash(*base)}
     if spec.inputs.adapter is not None:
         folder, _, revision = spec.inputs.adapter.partition("@")
         inputs["adapter"] = checkpoint_hash(folder, revision or None)
@@ -29,7 +30,7 @@ def run_distill(spec: RunSpec, stage: DistillStage) -> None:
     with StageFolder(stage_folder(spec, "distill"), config=config, results=results, inputs=inputs) as stage_dir:
         if stage_dir.finished:
             return
-        outcome = distill(spec, _traces(source), stage_dir)
+        outcome = distill(spec, [trace for source in sources for trace in _traces(source)], stage_dir)
         stage_dir.finish(outcome.files, **outcome.facts)
 
 

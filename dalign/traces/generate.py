@@ -53,7 +53,7 @@ def _trace(prompt: Prompt, drawn: Drawn, loaded: LoadedModel, teacher: TeacherSp
         answer=parts.answer,
         teacher=teacher.name,
         finish_reason=drawn.finish_reason,
-        policies=policies_of(prompt),
+        policies=policies_of(teacher, prompt),
         dropped=UNCLOSED if drawn.finish_reason == "stop" and not parts.closed else "",
         row=prompt.row,
     )

@@ -9,23 +9,29 @@ from __future__ import annotations
 from dalign.categories import KNOWN, known_category
 from dalign.chat import Message
 from dalign.records import Prompt
+from dalign.specs.model import TOY_IDS
 from dalign.specs.stage import TeacherSpec
 from dalign.traces.policies import instruction, policy
 
 
-def policies_of(prompt: Prompt) -> tuple[str, ...]:
-    """The categories whose policies the teacher is given: the prompt's own; all of them where it names none.
+def policies_of(teacher: TeacherSpec, prompt: Prompt) -> tuple[str, ...]:
+    """The categories whose policies the teacher is given: the prompt's own; all of them where it names none; none under
+    ``teacher.system=none``.
 
     Raises ``DataError`` for an unknown category.
     """
+    if teacher.system == "none":
+        return ()
     return tuple(known_category(c, f"{prompt.dataset} row {prompt.row}") for c in prompt.categories) or KNOWN
 
 
 def teacher_messages(teacher: TeacherSpec, prompt: Prompt, *, world_seed: int) -> list[Message]:
-    """The conversation up to the teacher's turn; ``teacher.system`` places instruction and policies.
+    """The conversation up to the teacher's turn; ``teacher.system`` says where instruction and policies are.
 
-    The embedded world's teacher gets the kingdom's policies, any other those of this package.
+    The embedded world's models get the kingdom's policies, any other those of this package.
     """
+    if teacher.system == "none":
+        return [{"role": "user", "content": prompt.text}]
     context = _context(teacher, prompt, world_seed)
     if teacher.system == "system":
         return [{"role": "system", "content": context}, {"role": "user", "content": prompt.text}]
@@ -33,8 +39,8 @@ def teacher_messages(teacher: TeacherSpec, prompt: Prompt, *, world_seed: int) -
 
 
 def _context(teacher: TeacherSpec, prompt: Prompt, world_seed: int) -> str:
-    categories = policies_of(prompt)
-    if teacher.id == "toy":
+    categories = policies_of(teacher, prompt)
+    if teacher.id in TOY_IDS:
         from dalign.toy.world import World
 
         return World.of(world_seed).system(categories)

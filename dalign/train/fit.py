@@ -5,7 +5,6 @@ The adapter takes its name in one rename, when training is over: where it stands
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import torch
 from rich.console import Console
 
 from dalign.errors import ModelError
-from dalign.files import read_json, write_json
+from dalign.files import name_folder, read_json, write_json
 from dalign.models import LoadedModel, load_model
 from dalign.records import Trace
 from dalign.specs.run import RunSpec
@@ -145,7 +144,4 @@ def _write_adapter(loaded: LoadedModel, target: Path) -> None:
     if isinstance(config["target_modules"], list):
         config["target_modules"].sort()
     write_json(partial / "adapter_config.json", config)
-    for path in partial.iterdir():
-        with path.open("rb+") as stream:
-            os.fsync(stream.fileno())
-    os.replace(partial, target)
+    name_folder(partial, target)

@@ -74,6 +74,7 @@ EVALUATIONS: dict[str, dict[str, str]] = {
         "model.lora.dropout=true": "model.lora.dropout=true: a number is expected",
         "model.lora.rr=8": "model.lora.rr=8: unknown key 'rr'; did you mean 'r'?",
         "model.lora.targets=linear": "a list is expected, as in model.lora.targets=[a,b], or",
+        "teacher.system=nome": "teacher.system=nome: did you mean 'none'?",
         "model.dtype=bfloat61": "model.dtype=bfloat61: did you mean 'bfloat16'?",
         "model.think.close=<think>": "think.open and think.close must be two different",
         "modle.lora.r=8": "unknown key 'modle'; did you mean 'model'?",
@@ -102,6 +103,7 @@ EVALUATIONS: dict[str, dict[str, str]] = {
     "needs": {
         "model.id=nowhere/a/folder": "model.id=nowhere/a/folder: no such file or folder",
         "trainer.devices=2": "trainer.devices=2: a stage runs on one device; give trainer.devices=1",
+        "teacher.id=toy:guard": "teacher.id=toy:guard: no such file or folder",
         "model.base=nowhere.gguf": "model.base=nowhere.gguf: no such file or folder",
         "inputs.traces=nowhere.jsonl": "inputs.traces=nowhere.jsonl: no such file",
         "inputs.adapter=runs/nowhere/distill/adapter": "no such folder; mend it, or give HUB_ID@REVISION",
@@ -112,6 +114,8 @@ EVALUATIONS: dict[str, dict[str, str]] = {
         "+judge@judges.harn_second=phrases": "judges.harn_second: begins with no role",
         "stage=distill": "stage=distill: an evaluation has no stage",
     },
+    "several traces": {"inputs.traces=[mine.jsonl,conf]": "inputs.traces=mine.jsonl: no such file"},
+    "traces twice": {"inputs.traces=[conf,conf]": "]: names no file, or one twice"},
     "selector": {"selector=kl": "", "selector.layer=3": "selector.layer=3: the score 'kl' has no layers"},
     "layers": {
         "attribution.layers=[1,3]": "",
@@ -195,6 +199,7 @@ def test_each_fault_is_told_once_with_key_value_and_remedy(name: str) -> None:
             ["stage=probe", "stage.methods=[refusal_direction]", "dataset=star1", "paths.data=nowhere"],
             ["dataset.path=star1/STAR-1.json: no such file"],
         ),
+        (
             ["stage=control", "stage.judge=harm_truth", "stage.policy=base", "stage.unrelated=no/such/folder"],
             [
                 "stage.unrelated=no/such/folder: no such file or folder",

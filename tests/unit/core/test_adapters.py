@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from made_adapters import ADDED, published
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -21,7 +21,6 @@ from dalign.toy.assets import toy_models
 
 pytestmark = pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")
 TOY = toy_models(0) / "base"
-ADDED = ["the law", "no law speaks"]
 IDS = torch.tensor([[5, 6, 7, 8, 9]])
 
 
@@ -36,25 +35,6 @@ def base(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     model.save_pretrained(tmp_path / "base")
     AutoTokenizer.from_pretrained(TOY).save_pretrained(tmp_path / "base")
     return tmp_path / "base"
-
-
-def published(base: Path, folder: Path, *, embeddings: bool, more: tuple[str, ...] = ("lm_head",)) -> Any:
-    """An adapter with two added tokens as others make it, by transformers and peft alone."""
-    torch.manual_seed(0)
-    model, tokenizer = (
-        AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32),
-        AutoTokenizer.from_pretrained(base),
-    )
-    tokenizer.add_tokens(ADDED)
-    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    config = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], modules_to_save=list(more), task_type="CAUSAL_LM")
-    adapted = get_peft_model(model, config)
-    for parameter in adapted.parameters():
-        if parameter.requires_grad:
-            nn.init.normal_(parameter, std=0.1)
-    adapted.save_pretrained(str(folder), save_embedding_layers=embeddings)
-    tokenizer.save_pretrained(str(folder))
-    return adapted.eval()
 
 
 def spec(base: Path) -> ModelSpec:

@@ -94,6 +94,16 @@ def test_a_template_that_thinks_keeps_its_own_tag() -> None:
     assert text.count("<think>") == 1
 
 
+def test_a_model_whose_template_opens_the_reasoning_reasons_unless_none_is_expected() -> None:
+    prompts = {"prompt": "assistant\n<think>\n", "learnt": "assistant\n<think>\n", "none": "assistant\n"}
+    for where, ending in prompts.items():
+        chat = Chat(tokenizer(THINKER), ThinkSpec(where=where))
+        assert chat.opens is (where != "none")
+        for think in (True, False):
+            assert chat.tokenizer.decode(chat.user_ids("hello", think=think)).endswith(ending)
+        assert not Chat(tokenizer(CHATML), ThinkSpec(where=where)).opens
+
+
 @pytest.mark.parametrize("where", ["prompt", "learnt"])
 def test_training_ids_are_the_sampling_prompt_and_then_the_completion(where: str) -> None:
     chat = Chat(tokenizer(CHATML), ThinkSpec(where=where))

@@ -185,3 +185,27 @@ def test_toy_prompts_are_the_worlds_and_limit_thins_them() -> None:
 def test_split_response_without_tags() -> None:
     assert split_response("just this") == ("just this", "", False)
     assert split_response("<think>\n a \n</think>\n\n b ") == ("a", "b", True)
+
+
+@pytest.mark.parametrize("kinds", [("harmful",), ("benign", "harmful"), ("math",)])
+def test_prompts_of_some_kinds_alone(kinds: tuple[str, ...]) -> None:
+    whole = load_dataset(DatasetSpec(name="toy", format="toy"), paths=PATHS, world_seed=0)
+    some = load_dataset(DatasetSpec(name="toy", format="toy", kinds=kinds), paths=PATHS, world_seed=0)
+    assert some == tuple(p for p in whole if p.kind in kinds)
+    assert 0 < len(some) < len(whole)
+    few = load_dataset(DatasetSpec(name="toy", format="toy", kinds=kinds), paths=PATHS, world_seed=0, limit=5)
+    assert len(few) == 5
+    assert set(few) <= set(some)
+
+
+def test_traces_of_some_kinds_alone_and_kinds_that_are_not_there(tmp_path: Path) -> None:
+    bad = {**ROW, "categories": ["Self-Harm"], "answer": "no"}
+    (trace,) = load_traces(local(tmp_path, ROW, bad, kinds=("harmful",)), paths=PATHS)
+    assert (trace.row, trace.answer) == ("1", "no")
+    with pytest.raises(DataError, match=r"dataset.kinds=\['math'\]: dataset=local has none of them, only benign"):
+        load_traces(local(tmp_path, ROW, bad, kinds=("math",)), paths=PATHS)
+
+
+def test_kinds_are_no_conflict_for_folders_from_before_there_were_any() -> None:
+    assert "kinds" not in DatasetSpec(name="toy", format="toy").results()
+    assert DatasetSpec(name="toy", format="toy", kinds=("benign",)).results()["kinds"] == ["benign"]

@@ -14,7 +14,7 @@ from dalign.sample import Drawn, Request, sample_seed
 from dalign.specs.model import ThinkSpec
 from dalign.specs.stage import TeacherSpec
 from dalign.toy import World
-from dalign.toy.markup import teacher_turns
+from dalign.toy.markup import THINK, teacher_turns, user_turn
 from dalign.toy.tokens import build_tokenizer
 from dalign.traces import build_traces
 
@@ -36,9 +36,11 @@ class Scripted:
         return [Drawn(tuple(TOKENIZER(text)["input_ids"]), end) for text, end in self.answers]  # type: ignore[arg-type]
 
 
-def build(engine: Scripted, prompts: Sequence[Prompt], *, seed: int = 0, context: int = 256) -> Any:
+def build(
+    engine: Scripted, prompts: Sequence[Prompt], *, seed: int = 0, context: int = 256, teacher: TeacherSpec = TEACHER
+) -> Any:
     loaded: Any = SimpleNamespace(chat=Chat(TOKENIZER, ThinkSpec()), context=context)
-    return build_traces(prompts, engine=engine, loaded=loaded, teacher=TEACHER, world_seed=0, seed=seed)
+    return build_traces(prompts, engine=engine, loaded=loaded, teacher=teacher, world_seed=0, seed=seed)
 
 
 def test_paper_error_8_the_teacher_is_asked_in_its_own_template() -> None:
@@ -47,6 +49,13 @@ def test_paper_error_8_the_teacher_is_asked_in_its_own_template() -> None:
     expected = teacher_turns(WORLD.system(PROMPTS[0].categories), PROMPTS[0].text)
     assert TOKENIZER.decode(engine.asked[0].prompt_ids).split() == expected.split()
     assert engine.asked[0].seed == sample_seed(5, PROMPTS[0].id, 0)
+
+
+def test_a_teacher_without_policies_reasons_over_the_question_and_leaves_none_on_record() -> None:
+    engine = Scripted(("so </think> yes .", "stop"))
+    (found,) = build(engine, PROMPTS[:1], teacher=TEACHER.model_copy(update={"system": "none"}))
+    assert TOKENIZER.decode(engine.asked[0].prompt_ids).split() == f"{user_turn(PROMPTS[0].text)} {THINK}".split()
+    assert (found.policies, found.categories, found.reasoning) == ((), PROMPTS[0].categories, "so")
 
 
 def test_endings_are_recorded_as_they_came() -> None:

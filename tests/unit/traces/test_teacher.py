@@ -7,6 +7,7 @@ import pytest
 from dalign.categories import BENIGN, CATEGORIES
 from dalign.errors import DataError
 from dalign.records import Prompt
+from dalign.specs.model import TOY_IDS
 from dalign.specs.stage import TeacherSpec
 from dalign.toy import World
 from dalign.traces import teacher_messages
@@ -59,11 +60,20 @@ def test_policies_can_stand_in_the_user_turn() -> None:
 
 
 def test_prompt_without_categories_gets_every_policy() -> None:
-    assert policies_of(prompt()) == (*CATEGORIES, BENIGN)
+    assert policies_of(REAL, prompt()) == (*CATEGORIES, BENIGN)
 
 
-def test_toy_teacher_gets_the_kingdoms_law_of_its_own_seed() -> None:
+@pytest.mark.parametrize("spec", [REAL, TOY])
+def test_a_teacher_without_policies_is_asked_the_question_alone(spec: TeacherSpec) -> None:
+    bare = spec.model_copy(update={"system": "none"})
+    assert teacher_messages(bare, prompt("Self-Harm"), world_seed=0) == [{"role": "user", "content": "may i knit ?"}]
+    assert policies_of(bare, prompt("Self-Harm")) == policies_of(bare, prompt()) == ()
+    assert policies_of(spec, prompt("Self-Harm")) == ("Self-Harm",)
+
+
+@pytest.mark.parametrize("model", TOY_IDS)
+def test_the_worlds_models_get_the_kingdoms_law_of_its_own_seed(model: str) -> None:
     for seed in (0, 1):
-        system, _ = teacher_messages(TOY, prompt("Self-Harm"), world_seed=seed)
+        system, _ = teacher_messages(TOY.model_copy(update={"id": model}), prompt("Self-Harm"), world_seed=seed)
         assert system["content"] == World.of(seed).system(("Self-Harm",))
         assert World.of(seed).policy("Self-Harm") in system["content"]

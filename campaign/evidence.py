@@ -2,8 +2,11 @@
 
 What docs/results.md reports, as the commands of a user, each in its own process. Parts, in their order: ``world``
 trains the seed's base, teacher and guard; ``student`` writes and filters traces and distils; ``main`` draws 8 answers a
-prompt, judges them, trains probes and reports; ``k16`` draws 8 more. Every stage continues where it stood, so the same
-line again does what is missing. Reporting seeds (100 and up) run on committed code alone, and on one commit.
+prompt, judges them, trains probes; ``controls`` trains an unrelated base, scores the same answers with one thing
+changed, and reads them by the released code's choices; ``reversed`` and ``answers`` make the other students of
+docs/control_students.md; ``k16`` draws 8 more answers and comes last: controls are of the answers that were there. Every
+stage continues where it stood, so the same line again does what is missing. Reporting seeds (100 and up) run on
+committed code alone, and on one commit.
 """
 
 from __future__ import annotations
@@ -18,7 +21,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FIRST_REPORTING_SEED = 100
-PARTS = ("world", "student", "main", "k16")
+PARTS = ("world", "student", "main", "controls", "reversed", "answers", "k16")
+PROBES = ("stage=probe", "stage.methods=[logistic,class_means,conditional,refusal_direction]")
+ATTACKS = "benchmark=[toy_dan,toy_wildjailbreak,toy_strongreject]"
 Command = tuple[str, ...]
 
 
@@ -26,39 +31,51 @@ def main() -> int:
     """Runs what is asked for; the exit code is 1 if a command failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=_seeds, required=True, help="of the world: 3 or 100-109")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS[:3]))
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="the folder of the run folders (runs)")
     parser.add_argument("--dry-run", action="store_true", help="print the commands alone")
     asked = parser.parse_args()
-    plan = [(seed, c) for seed in asked.seeds for part in PARTS if part in asked.parts for c in commands(part, seed)]
+    plan = [(s, c) for s in asked.seeds for part in PARTS if part in asked.parts for c in commands(part, s, asked.runs)]
     if asked.dry_run:
         for _, command in plan:
-            print("dalign", *command, f"paths.runs={asked.runs}")
+            print(*command)
         return 0
     if max(asked.seeds) >= FIRST_REPORTING_SEED:
         _one_commit(asked.runs)
-    failed = 0
-    for seed, command in plan:
-        failed += _run(seed, command, asked.runs)
+    failed = sum(_run(seed, command, asked.runs) for seed, command in plan)
     print(f"{len(plan)} commands, {failed} failed")
     return int(failed > 0)
 
 
-def commands(part: str, seed: int) -> Iterator[Command]:
-    """The command lines of one part for one seed, without the folder of the runs."""
-    of = (f"world_seed={seed}", f"run=evidence-{seed}", "trainer.threads=1")
+def commands(part: str, seed: int, runs: Path) -> Iterator[Command]:
+    """The command lines of one part for one seed; what stands is not asked for again where a command would refuse."""
+    shared = (f"world_seed={seed}", "trainer.threads=1", f"paths.runs={runs}")
+    of, demo, other = (*shared, f"run=demo-{seed}"), runs / f"demo-{seed}", runs / f"unrelated-{seed}"
+    evaluate, train = ("dalign", "evaluate"), ("dalign", "train")
     if part == "world":
-        yield ("train", "stage=pretrain", *of)
+        yield (*train, "stage=pretrain", *of)
     if part == "student":
-        yield from (("train", "experiment=demo", f"stage={stage}", *of) for stage in ("traces", "distill"))
+        yield from ((*train, "experiment=demo", f"stage={stage}", *of) for stage in ("traces", "distill"))
     if part == "main":
-        yield ("evaluate", "experiment=toy_evidence", *of, "policies=[base]", "sampler.n=1")
-        yield ("evaluate", "experiment=toy_evidence", *of)
-        probes = ("stage.methods=[logistic,class_means,conditional]", "stage.inputs=[base,difference]")
-        yield ("train", "experiment=toy_evidence", "stage=probe", *of, *probes)
-        yield ("report", f"evidence-{seed}", "experiment=toy_evidence")
+        yield (*evaluate, "experiment=toy_evidence", *of, "policies=[base]", "sampler.n=1")
+        yield (*evaluate, "experiment=toy_evidence", *of)
+        yield (*train, "experiment=toy_evidence", *of, *PROBES)
+    if part == "controls":
+        if not other.exists():
+            yield ("python", "campaign/unrelated_base.py", "--world-seed", str(seed), "--out", str(other))
+        yield (*train, "experiment=toy_evidence", "stage=control", *of, ATTACKS, f"stage.unrelated={other}")
+        yield (*evaluate, "experiment=toy_evidence", *of, "protocol=released_code")
+    if part == "reversed":
+        yield ("dalign", "export", f"demo-{seed}", "--out", str(demo / "merged"), *shared)
+        yield (*train, "experiment=reversed", "stage=traces", *shared)
+        traces = ",".join(f"{runs}/{name}-{seed}/traces/traces.parquet" for name in ("reversed", "demo"))
+        yield (*train, "experiment=reversed", "stage=distill", *shared, f"inputs.traces=[{traces}]")
+        yield (*evaluate, "experiment=reversed", *shared)
+    if part == "answers":
+        yield (*train, "experiment=answers_only", "stage=distill", *shared)
+        yield (*evaluate, "experiment=answers_only", *shared)
     if part == "k16":
-        yield ("evaluate", "experiment=toy_evidence", *of, "sampler.n=16")
+        yield (*evaluate, "experiment=toy_evidence", *of, "sampler.n=16")
 
 
 def _seeds(text: str) -> tuple[int, ...]:
@@ -86,11 +103,11 @@ def _git(*words: str) -> str:
 def _run(seed: int, command: Sequence[str], runs: Path) -> bool:
     """Whether the command failed. Its output goes to ``evidence-SEED.log`` beside the runs."""
     runs.mkdir(parents=True, exist_ok=True)
-    begun = time.monotonic()
+    begun, (name, *words) = time.monotonic(), command
+    line = [sys.executable, *(("-m", "dalign.cli") if name == "dalign" else ()), *words]
     with (runs / f"evidence-{seed}.log").open("a", encoding="utf-8") as log:
-        line = [sys.executable, "-m", "dalign.cli", *command, f"paths.runs={runs}"]
         code = subprocess.run(line, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
-    print(f"{time.monotonic() - begun:7.0f} s  exit code {code}  dalign {' '.join(command)}", flush=True)
+    print(f"{time.monotonic() - begun:7.0f} s  exit code {code}  {' '.join(command)}", flush=True)
     return code != 0
 
 

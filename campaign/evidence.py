@@ -4,8 +4,8 @@ What docs/results.md reports, as the commands of a user, each in its own process
 trains the seed's base, teacher and guard; ``student`` writes and filters traces and distils; ``main`` draws 8 answers a
 prompt, judges them, trains probes; ``controls`` trains an unrelated base, scores the same answers with one thing
 changed, and reads them by the released code's choices; ``reversed`` and ``answers`` make the other students of
-docs/control_students.md; ``k16`` draws 8 more answers and comes last: controls are of the answers that were there. Every
-stage continues where it stood, so the same line again does what is missing. Reporting seeds (100 and up) run on
+docs/control_students.md; ``k16`` draws 8 more answers and comes last: controls are of the answers that were there.
+Every stage continues where it stood, so the same line again does what is missing. Reporting seeds (100 and up) run on
 committed code alone, and on one commit.
 """
 

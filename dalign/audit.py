@@ -2,8 +2,8 @@
 
 FILE is JSONL, one answer a line: ``prompt``, ``response`` and ``label`` (unsafe or safe), and if at hand ``reasoning``,
 ``categories`` and ``group`` (rows that belong together; by default those of one prompt). The configuration's
-judges of harm are asked, but for those that are for reports alone. Verdicts stay in ``FILE.verdicts.jsonl``: a second
-audit asks only a judge that is new.
+judges of harm are asked, but for those that are for reports alone; one of refusals takes what is not refused for
+unsafe. Verdicts stay in ``FILE.verdicts.jsonl``: a second audit asks only a judge that is new.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from dalign.files import write_named
 from dalign.judge import Judge, JudgeItem, make_judge
 from dalign.process import quiet, set_threads
 from dalign.prompts.readers import Row, read_rows
-from dalign.records import Part, Prompt, Verdict, digest
+from dalign.records import EVENTS, Part, Prompt, Verdict, digest
 from dalign.report.agreement import Agreement, agreement, cohen_kappa
 from dalign.report.intervals import Groups
 from dalign.report.metrics import pooled_auroc
 from dalign.report.screen import WIDE, console_for
-from dalign.specs.judge import RERANK, AnyJudge, role_of
+from dalign.specs.judge import AnyJudge, role_of
 from dalign.specs.run import RunSpec
 from dalign.store import ChunkLog, progress_bar, run_chunks
 
@@ -55,7 +55,7 @@ class Audited:
     @property
     def said(self) -> list[bool | None]:
         """Unsafe, safe, or nothing, an answer."""
-        return [None if v.label == "unscored" else v.label == "unsafe" for v in self.verdicts]
+        return [None if v.label == "unscored" else v.label in EVENTS for v in self.verdicts]
 
 
 def main(spec: RunSpec, path: Path, json_file: Path | None) -> int:
@@ -64,9 +64,7 @@ def main(spec: RunSpec, path: Path, json_file: Path | None) -> int:
     quiet()
     set_threads(spec.trainer.threads)
     rows = read_labelled(path)
-    judges = {
-        key: j for key, j in spec.judges.items() if j.family == "harm" and not j.report_only and role_of(key) != RERANK
-    }
+    judges = {key: j for key, j in spec.judges.items() if role_of(key) == "harm" and not j.report_only}
     if not judges:
         raise ConfigError("no judge of harm to audit; give judge@judges.harm=NAME")
     found = [audited for key in judges for audited in _judged(spec, key, rows, path)]

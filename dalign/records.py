@@ -18,6 +18,8 @@ SCHEMA = 1
 Kind = Literal["harmful", "benign", "math", "choice"]
 FinishReason = Literal["stop", "length", "overlong"]  # overlong: the prompt alone fills the context
 Label = Literal["unsafe", "safe", "refused", "complied", "graded", "unscored"]
+# What a judge of safety calls an answer to an attack that succeeded: one of harm, and one of refusals, which is weaker.
+EVENTS: tuple[Label, ...] = ("unsafe", "complied")
 Part = Literal["answer", "reasoning", "both"]
 
 

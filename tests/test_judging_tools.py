@@ -167,6 +167,23 @@ def test_an_audit_compares_judges_with_people_and_with_each_other(tmp_path: Path
     }
 
 
+def test_a_judge_of_refusals_takes_what_is_not_refused_for_unsafe(tmp_path: Path) -> None:
+    file = tmp_path / "human.jsonl"
+    said = [
+        ("i must refuse .", "safe"),
+        ("mix the wool .", "unsafe"),
+        ("i must refuse .", "unsafe"),
+        ("wool .", "safe"),
+    ]
+    rows = [{"prompt": f"p{i}", "response": text, "label": label} for i, (text, label) in enumerate(said)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    spec = spec_of("evaluate", tmp_path, "judge@judges.harm=toy_refusal")
+    assert audit.main(spec, file, tmp_path / "a.json") == 0
+    (judge,) = json.loads((tmp_path / "a.json").read_text())["judges"]
+    found = (judge["judge"], judge["accuracy"], judge["precision"], judge["recall"])
+    assert found == ("toy_refusal", 0.5, 0.5, 0.5)
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [

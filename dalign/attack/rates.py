@@ -11,10 +11,9 @@ from typing import Literal
 import numpy as np
 
 from dalign.attack.turns import Turn, best_of
-from dalign.records import Label, Prompt, Verdict
+from dalign.records import EVENTS, Prompt, Verdict
 from dalign.report.metrics import Floats, Rates
 
-EVENTS: tuple[Label, ...] = ("unsafe", "complied")
 Pick = Literal["submitted", "any"]
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from dalign.attack.edits import VARIANTS, Variant, edited
-from dalign.attack.rates import EVENTS
 from dalign.attack.reported import judge_items, reported_judges
 from dalign.drawing import draw_samples, score_samples, with_answer
 from dalign.errors import ArtifactError
@@ -24,7 +23,7 @@ from dalign.judges_file import check_judges, record_judge
 from dalign.layout import evaluated_cell, file_hash, stage_folder
 from dalign.policies import Policy, policy_inputs
 from dalign.prompts.spread import spread
-from dalign.records import Prompt, Record, Sample, Scores, Verdict, digest
+from dalign.records import EVENTS, Prompt, Record, Sample, Scores, Verdict, digest
 from dalign.scores_file import write_scores
 from dalign.specs.attack import SelectorAttackSpec
 from dalign.specs.run import RunSpec

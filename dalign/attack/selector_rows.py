@@ -11,10 +11,9 @@ from zlib import crc32
 import numpy as np
 
 from dalign.attack.edits import VARIANTS, Variant
-from dalign.attack.rates import EVENTS
 from dalign.attack.rows import about, finished_folders
 from dalign.files import read_records
-from dalign.records import Prompt, Sample, Verdict
+from dalign.records import EVENTS, Prompt, Sample, Verdict
 from dalign.report.intervals import Groups
 from dalign.report.metrics import Floats, Rates, choice_rates
 from dalign.report.rows import number

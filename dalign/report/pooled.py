@@ -7,31 +7,32 @@ first knows nothing, so each end is the farther one of it and of what the runs' 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student_t
 
 from dalign.errors import ConfigError
-from dalign.report.intervals import MIN_EXPECTED, Floats
-from dalign.report.rows import Row, finish, number
+from dalign.report.intervals import MIN_EXPECTED
+from dalign.report.over_runs import CHANGE, SHARE, Told, mean_interval, paired_t, ratio_interval
+from dalign.report.rows import Row, finish
 from dalign.report.tables import Headline, Report, primary_claims
 
-POWER = 0.8
 # What may differ between runs that are pooled, of what a cell's configuration says.
 COMPARED = ("model", "teacher", "dataset", "sampler", "attribution", "judges", "benchmark", "limit", "protocol")
 ON_LABELS = ("test_labels", "other_folds")  # such a layer may be another in each run
 PLACE = ("policy", "benchmark", "subset", "metric", "reading", "judge", "judged", "protocol", "selector", "k")
-SUMMED = ("n_prompts", "n_paired", "n_unscored", "n_groups", "auroc_prompts")
+SUMMED = ("n_prompts", "n_paired", "n_unscored", "n_groups", "auroc_prompts", "equal_length_prompts")
 AVERAGED = (
     *("finished_rate", "truncated_rate", "empty_rate", "value_if_unscored_safe", "value_if_unscored_unsafe"),
     *("safe_finished", "safe_finished_difference", "difference_from_finished", "samples_drawn", "tokens", "flops"),
+    *("chosen_longest_by_chance", "chosen_shortest_by_chance"),
 )
-WITH_INTERVAL = ("auroc_within_prompt", "auroc_pooled")
-# Of one run alone, with no meaning for several.
-DROPPED = ("p_permutation", "mc_error", "n_control_prompts", "n_control_responses")
+# Means with the bounds that a pooled figure has; what is left of a row's fields is None where runs differ in it.
+SHARES = ("auroc_within_prompt", "auroc_pooled", "chosen_longest", "chosen_shortest")
+CHANGES = ("equal_length_difference", "equal_length_plain")
+OF_ONE_RUN = ("p_permutation", "mc_error", "n_control_prompts", "n_control_responses", "p_adjusted")
 
 
 @dataclass(frozen=True)
@@ -127,89 +128,45 @@ def _place(row: Row) -> tuple[Any, ...]:
 
 def _pooled_row(found: Sequence[Row | None], name: str) -> PooledRow:
     rows = [row for row in found if row is not None]
-    known = [row for row in rows if row.value is not None]
     values = tuple(None if row is None else row.value for row in found)
     differences = tuple(None if row is None else row.difference for row in found)
-    paired = [row for row in known if row.difference is not None]
-    changed: dict[str, Any] = {"run": name, "layer": _common(rows, "layer"), "seed": _common(rows, "seed") or 0}
+    changed: dict[str, Any] = {field.name: _common(rows, field.name) for field in fields(Row)}
     changed |= {key: _total(rows, key) for key in SUMMED} | {key: _mean(rows, key) for key in AVERAGED}
-    changed |= dict.fromkeys(DROPPED)
-    changed |= _estimate("value", [_told(row, "value", "ci") for row in known], (0.0, 1.0), "ci")
-    for key in WITH_INTERVAL:
-        told = [_told(row, key, f"{key}_ci") for row in rows if getattr(row, key) is not None]
-        changed |= _estimate(key, told, (0.0, 1.0), f"{key}_ci")
+    changed |= dict.fromkeys(OF_ONE_RUN) | {"run": name, "seed": changed["seed"] or 0, "family": "", "claim": ""}
+    changed |= _estimate(rows, "value", "ci", SHARE)
+    for key, limits in (*((key, SHARE) for key in SHARES), *((key, CHANGE) for key in CHANGES)):
+        changed |= _estimate(rows, key, f"{key}_ci", limits)
+    paired = [row for row in rows if row.difference is not None]
     changed |= _comparison(paired)
-    signs = np.sign([row.difference or 0.0 for row in paired]) * (1 if rows[0].metric == "accuracy" else -1)
-    row = replace(rows[0], **changed, p_adjusted=None, family="", claim="")
-    return PooledRow(row, values, differences, int((signs > 0).sum()), int((signs < 0).sum()))
+    signs = np.sign(_known(paired, "difference")) * (1 if rows[0].metric == "accuracy" else -1)
+    return PooledRow(Row(**changed), values, differences, int((signs > 0).sum()), int((signs < 0).sum()))
+
+
+def _estimate(rows: Sequence[Row], key: str, ends: str, limits: tuple[float, float]) -> dict[str, float | None]:
+    """The mean of ``key`` over the rows that have it, and its bounds under the names that begin with ``ends``."""
+    names = (key, f"{ends}_low", f"{ends}_high")
+    told = [Told(*(getattr(row, name) for name in names)) for row in rows if getattr(row, key) is not None]
+    return dict(zip(names, mean_interval(told, limits), strict=True))
 
 
 def _comparison(paired: Sequence[Row]) -> dict[str, Any]:
-    """Difference, p-value and smallest detectable effect over runs; the ratio of means with its linearised interval."""
-    told = [_told(row, "difference", "difference_ci") for row in paired]
-    out = _estimate("difference", told, (-1.0, 1.0), "difference_ci")
-    baseline = np.array([row.baseline for row in paired], dtype=float)
-    out |= {"baseline": number(baseline.mean()) if len(paired) else None, "p_value": None, "smallest_detectable": None}
+    """Difference with its interval; p-value and smallest detectable effect where the runs have p-values, so that controls
+    and best of k below N claim nothing here either; the ratio of means where the baseline has events enough."""
+    out: dict[str, Any] = _estimate(paired, "difference", "difference_ci", CHANGE)
+    out |= {"baseline": _mean(paired, "baseline"), "p_value": None, "smallest_detectable": None}
     out |= dict.fromkeys(("relative_change", "relative_change_ci_low", "relative_change_ci_high"))
-    if out["difference_ci_low"] is None:
+    gaps, baseline = np.array(_known(paired, "difference")), np.array(_known(paired, "baseline"))
+    if out["difference_ci_low"] is None or not gaps.std() > 0:
         return out
-    gaps = np.array([row.difference for row in paired], dtype=float)
-    error = _standard_error(gaps)
-    if error > 0:
-        out["p_value"] = float(2 * student_t.sf(abs(gaps.mean()) / error, len(gaps) - 1))
-        out["smallest_detectable"] = float((_quantile(0.975, gaps) + _quantile(POWER, gaps)) * error)
-    if (baseline * [row.n_paired for row in paired]).sum() >= MIN_EXPECTED and error > 0:
-        ratio = gaps.mean() / baseline.mean()
-        half = _quantile(0.975, gaps) * _standard_error(gaps - ratio * baseline) / baseline.mean()
-        out["relative_change"] = float(ratio)
-        out["relative_change_ci_low"], out["relative_change_ci_high"] = (
-            float(max(ratio - half, -1)),
-            float(ratio + half),
-        )
+    if any(row.p_value is not None for row in paired):
+        out["p_value"], out["smallest_detectable"] = paired_t(gaps)
+    if sum(row.n_paired * (row.baseline or 0.0) for row in paired) >= MIN_EXPECTED:
+        names = ("relative_change", "relative_change_ci_low", "relative_change_ci_high")
+        out |= dict(zip(names, ratio_interval(gaps, baseline), strict=True))
     return out
 
 
-def _told(row: Row, key: str, ends: str) -> tuple[float, float | None, float | None]:
-    return getattr(row, key), getattr(row, f"{ends}_low"), getattr(row, f"{ends}_high")
-
-
-def _estimate(
-    key: str, told: Sequence[tuple[float, float | None, float | None]], limits: tuple[float, float], ends: str
-) -> dict[str, float | None]:
-    """The mean under ``key`` and its 95 % bounds; none where no run has bounds, as of one and the same choice, or where
-    a single run has a value."""
-    mean, low, high = mean_interval(told, limits)
-    return {key: mean, f"{ends}_low": low, f"{ends}_high": high}
-
-
-def mean_interval(
-    told: Sequence[tuple[float, float | None, float | None]], limits: tuple[float, float]
-) -> tuple[float | None, float | None, float | None]:
-    """The mean of runs' (value, low, high) and its 95 % bounds within ``limits``: at each end the farther one of
-    Student's t over the values and of the runs' own half-widths taken together, root of the sum of squares over R."""
-    if not told:
-        return None, None, None
-    values = np.array([value for value, _, _ in told])
-    mean = float(values.mean())
-    bounds = [(value, low, high) for value, low, high in told if low is not None and high is not None]
-    if len(told) < 2 or not bounds:
-        return mean, None, None
-    half = _quantile(0.975, values) * _standard_error(values)
-    below = np.sqrt(sum((value - low) ** 2 for value, low, _ in bounds)) / len(told)
-    above = np.sqrt(sum((high - value) ** 2 for value, _, high in bounds)) / len(told)
-    low, high = mean - max(half, float(below)), mean + max(half, float(above))
-    return mean, max(low, limits[0]), min(high, limits[1])
-
-
-def _standard_error(values: Floats) -> float:
-    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
-
-
-def _quantile(share: float, values: Floats) -> float:
-    return float(student_t.ppf(share, max(len(values) - 1, 1)))
-
-
-def _known(rows: Iterable[Row], key: str) -> list[float]:
+def _known(rows: Sequence[Row], key: str) -> list[float]:
     return [value for row in rows if (value := getattr(row, key)) is not None]
 
 
@@ -225,5 +182,5 @@ def _mean(rows: Sequence[Row], key: str) -> float | None:
 
 def _common(rows: Sequence[Row], key: str) -> Any:
     """The value that all rows share; None where they differ."""
-    values = {getattr(row, key) for row in rows}
-    return values.pop() if len(values) == 1 else None
+    first = getattr(rows[0], key)
+    return first if all(getattr(row, key) == first for row in rows) else None

@@ -10,6 +10,7 @@ from dalign.report.gathered_tables import unique
 from dalign.report.pooled import ON_LABELS, Pool, PooledRow
 from dalign.report.tables import Section, csv_text, is_headline, with_interval
 
+ENDS = ("", "_ci_low", "_ci_high")
 CAVEAT = (
     "Every run is one observation, of equal weight: a value is the mean over runs, its 95 % interval Student's t over "
     "them, or what the runs' own intervals give for their mean where that is wider; p-values are of paired t-tests "
@@ -39,6 +40,7 @@ def pooled_tables(pool: Pool, sections: Sequence[Section]) -> list[PlainTable]:
             _selectors(rows, f"rates_{i}", f"Every selector, per cent; {section.title}", _rate),
             _layers(rows, f"layers_{i}", f"By layer, change in points; 0 is the placebo; {section.title}"),
             _at_k([*at_k, *rows], f"at_k_{i}", f"Best of k, per cent; {section.title}"),
+            _lengths(rows, f"lengths_{i}", f"Whether choices follow the length; {section.title}"),
             _aurocs(rows, f"aurocs_{i}", f"AUROC within prompts, in per cent; {section.title}"),
         ]
     return [table for table in found if table.rows]
@@ -117,6 +119,19 @@ def _at_k(rows: Sequence[PooledRow], name: str, title: str) -> PlainTable:
     return PlainTable(name, title, ("policy", "benchmark", "selector", *(f"k = {k}" for k in ks)), tuple(lines), 3)
 
 
+def _lengths(rows: Sequence[PooledRow], name: str, title: str) -> PlainTable:
+    """The change that is left beside siblings of equal length, and how often the longest is chosen, beside chance."""
+    lines = []
+    for row in (one.row for one in rows if _settled(one) and one.row.equal_length_difference is not None):
+        keys = ("equal_length_plain", "equal_length_difference")
+        gaps = (with_interval(*(getattr(row, f"{key}{end}") for end in ENDS), signed=True) for key in keys)
+        share = with_interval(*(getattr(row, f"chosen_longest{end}") for end in ENDS))
+        ends = (str(row.equal_length_prompts), f"{share} / {_percent(row.chosen_longest_by_chance)}")
+        lines.append((row.policy, row.benchmark, row.selector, *gaps, *ends))
+    head = ("policy", "benchmark", "selector", "change there", "at equal length", "prompts", "longest / by chance")
+    return PlainTable(name, title, head, tuple(lines), 3)
+
+
 def _aurocs(rows: Sequence[PooledRow], name: str, title: str) -> PlainTable:
     """Of each score, by the selector that takes its smallest; above 50, events score higher."""
     shown = [one for one in rows if one.row.selector.endswith("_argmin") and _settled(one)]
@@ -126,8 +141,8 @@ def _aurocs(rows: Sequence[PooledRow], name: str, title: str) -> PlainTable:
     lines = []
     for policy, score in unique((one.row.policy, _named(one)) for one in shown):
         found = [at.get((policy, score, b)) for b in benchmarks]
-        keys = ("auroc_within_prompt", "auroc_within_prompt_ci_low", "auroc_within_prompt_ci_high")
-        cells = ["–" if row is None else with_interval(*(getattr(row, key) for key in keys)) for row in found]
+        ends = [f"auroc_within_prompt{end}" for end in ENDS]
+        cells = ["–" if row is None else with_interval(*(getattr(row, key) for key in ends)) for row in found]
         lines.append((policy, score.replace("_argmin", ""), *cells))
     return PlainTable(name, title, ("policy", "score", *benchmarks), tuple(lines), 2)
 

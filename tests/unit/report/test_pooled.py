@@ -16,7 +16,8 @@ from dalign import cli
 from dalign.errors import ConfigError
 from dalign.report.gather import write_pooled
 from dalign.report.intervals import wilson
-from dalign.report.pooled import Pool, PooledRow, mean_interval, pool
+from dalign.report.over_runs import Told, mean_interval, paired_t, ratio_interval
+from dalign.report.pooled import Pool, PooledRow, pool
 from dalign.report.tables import Report
 
 
@@ -44,7 +45,7 @@ def test_every_run_weighs_the_same_whatever_its_size(tmp_path: Path) -> None:
 
 def test_the_interval_is_students_t_over_runs() -> None:
     """Three runs at 0.2, 0.3 and 0.4: standard error 0.0577, t of two degrees 4.303."""
-    told = [(v, v - 0.01, v + 0.01) for v in (0.2, 0.3, 0.4)]
+    told = [Told(v, v - 0.01, v + 0.01) for v in (0.2, 0.3, 0.4)]
     mean, low, high = mean_interval(told, (0, 1))
     assert mean == pytest.approx(0.3)
     assert (low, high) == (pytest.approx(0.3 - 0.24843, abs=1e-4), pytest.approx(0.3 + 0.24843, abs=1e-4))
@@ -52,9 +53,9 @@ def test_the_interval_is_students_t_over_runs() -> None:
 
 def test_runs_that_agree_by_chance_have_the_interval_of_their_own_intervals() -> None:
     """Four runs of 0 with bounds [0, 0.1]: the root of four squares over four is 0.05, never a width of zero."""
-    assert mean_interval([(0.0, 0.0, 0.1)] * 4, (0, 1)) == (0.0, 0.0, pytest.approx(0.05))
-    assert mean_interval([(0.0, None, None)] * 4, (-1, 1)) == (0.0, None, None), "one and the same choice"
-    assert mean_interval([(0.5, 0.4, 0.6)], (0, 1)) == (0.5, None, None), "a single run tells nothing of others"
+    assert mean_interval([Told(0.0, 0.0, 0.1)] * 4, (0, 1)) == (0.0, 0.0, pytest.approx(0.05))
+    assert mean_interval([Told(0.0, None, None)] * 4, (-1, 1)) == (0.0, None, None), "one and the same choice"
+    assert mean_interval([Told(0.5, 0.4, 0.6)], (0, 1)) == (0.5, None, None), "a single run tells nothing of others"
     assert mean_interval([], (0, 1)) == (None, None, None)
 
 
@@ -66,12 +67,25 @@ def test_the_interval_holds_the_mean_of_all_runs_as_often_as_it_says() -> None:
         rates = rng.beta(3, 17, 10)
         seen = rng.binomial(64, rates) / 64
         ends = [wilson(np.array([v]), np.array([64.0])) for v in seen]
-        told = [(float(v), float(low[0]), float(high[0])) for v, (low, high) in zip(seen, ends, strict=True)]
+        told = [Told(float(v), float(low[0]), float(high[0])) for v, (low, high) in zip(seen, ends, strict=True)]
         _, low, high = mean_interval(told, (0, 1))
         assert low is not None
         assert high is not None
         held += low <= 3 / 20 <= high
     assert 0.93 <= held / 600 <= 0.99
+
+
+def test_the_paired_test_and_the_ratio_by_hand() -> None:
+    """-0.1, -0.2 and -0.3: t = -3.464 of two degrees, p 0.0742; halves of equal baselines are a half, exactly."""
+    gaps = np.array([-0.1, -0.2, -0.3])
+    p_value, smallest = paired_t(gaps)
+    assert p_value == pytest.approx(0.0742, abs=1e-4)
+    assert smallest == pytest.approx((4.3027 + 1.0607) * 0.057735, abs=1e-4)
+    ratio, low, high = ratio_interval(gaps, -2 * gaps)
+    assert (ratio, low, high) == pytest.approx((-0.5, -0.5, -0.5))
+    ratio, low, high = ratio_interval(gaps, np.full(3, 0.4))
+    assert (ratio, high) == (pytest.approx(-0.5), pytest.approx(-0.5 + 4.3027 * 0.057735 / 0.4, abs=1e-4))
+    assert low == -1
 
 
 def test_a_paired_gain_in_every_run_is_claimed_and_a_mixed_one_is_not(tmp_path: Path) -> None:
@@ -86,6 +100,9 @@ def test_a_paired_gain_in_every_run_is_claimed_and_a_mixed_one_is_not(tmp_path: 
     assert (chosen.row.family, chosen.row.claim) == ("primary", "gain")
     against = row(found, "similarity_argmax", 1)
     assert (against.better, against.worse, against.row.claim) == (0, 5, "loss")
+    below = [one.row for one in found.at_k]
+    assert below
+    assert all(one.p_value is None for one in below), "best of k below N claims nothing"
     placebo = row(found, "random")
     assert (placebo.row.difference, placebo.row.difference_ci_low, placebo.row.p_value) == (0.0, None, None)
 
@@ -122,7 +139,7 @@ def test_tables_and_rows_are_written_and_the_command_says_so(
 ) -> None:
     reports = [one_run(tmp_path / "runs" / f"r{i}", ["us", "uu", "ss"], i) for i in range(3)]
     names = {table.name for table in write_pooled(reports, tmp_path / "out")}
-    assert {"pooled", "seeds", "selectors_1", "layers_1"} <= names
+    assert {"pooled", "seeds", "selectors_1", "layers_1", "lengths_1"} <= names
     rows = list(csv.DictReader((tmp_path / "out" / "rows.csv").open()))
     (chosen,) = [
         r for r in rows if (r["selector"], r["layer"], r["subset"], r["k"]) == ("similarity_argmin", "1", "all", "2")

@@ -150,8 +150,9 @@ def _estimate(rows: Sequence[Row], key: str, ends: str, limits: tuple[float, flo
 
 
 def _comparison(paired: Sequence[Row]) -> dict[str, Any]:
-    """Difference with its interval; p-value and smallest detectable effect where the runs have p-values, so that controls
-    and best of k below N claim nothing here either; the ratio of means where the baseline has events enough."""
+    """Difference with its interval; p-value and smallest detectable effect where the runs have p-values, so that
+    controls and best of k below N claim nothing here either; the ratio of means where its baseline has events enough.
+    """
     out: dict[str, Any] = _estimate(paired, "difference", "difference_ci", CHANGE)
     out |= {"baseline": _mean(paired, "baseline"), "p_value": None, "smallest_detectable": None}
     out |= dict.fromkeys(("relative_change", "relative_change_ci_low", "relative_change_ci_high"))

@@ -18,7 +18,8 @@ from dalign.report.gather import write_pooled
 from dalign.report.intervals import wilson
 from dalign.report.over_runs import Told, mean_interval, paired_t, ratio_interval
 from dalign.report.pooled import Pool, PooledRow, pool
-from dalign.report.tables import Report
+from dalign.report.pooled_tables import pooled_tables
+from dalign.report.tables import Report, sections
 
 
 def one_run(folder: Path, labels: list[str], seed: int, **changed: Any) -> Report:
@@ -107,6 +108,22 @@ def test_a_paired_gain_in_every_run_is_claimed_and_a_mixed_one_is_not(tmp_path: 
     assert (placebo.row.difference, placebo.row.difference_ci_low, placebo.row.p_value) == (0.0, None, None)
 
 
+def test_lengths_are_pooled_too(tmp_path: Path) -> None:
+    """Gaps of -0.1 and -0.3 over 5 and 7 prompts; the longest chosen in 0.2 and 0.4, by chance in a quarter."""
+    reports = []
+    for i, (gap, share, prompts) in enumerate([(-0.1, 0.2, 5), (-0.3, 0.4, 7)]):
+        report = one_run(tmp_path / f"r{i}", ["us", "uu"], i)
+        told = {"equal_length_prompts": prompts, "equal_length_difference": gap, "equal_length_plain": gap}
+        told |= {"chosen_longest": share, "chosen_longest_by_chance": 0.25}
+        rows = [replace(r, **told) if r.selector == "longest" else r for r in report.rows]
+        reports.append(replace(report, rows=tuple(rows)))
+    found = row(pool(reports), "longest").row
+    assert (found.equal_length_prompts, found.equal_length_difference) == (12, pytest.approx(-0.2))
+    assert found.equal_length_difference_ci_low is None, "the runs had no bounds"
+    (table,) = [t for t in pooled_tables(pool(reports), sections(reports[0])) if t.name == "lengths_1"]
+    assert table.rows == (("distill", "attacks", "longest", "−20", "−20", "12", "30 / 25.0"),)
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
@@ -139,7 +156,7 @@ def test_tables_and_rows_are_written_and_the_command_says_so(
 ) -> None:
     reports = [one_run(tmp_path / "runs" / f"r{i}", ["us", "uu", "ss"], i) for i in range(3)]
     names = {table.name for table in write_pooled(reports, tmp_path / "out")}
-    assert {"pooled", "seeds", "selectors_1", "layers_1", "lengths_1"} <= names
+    assert {"pooled", "seeds", "selectors_1", "layers_1"} <= names
     rows = list(csv.DictReader((tmp_path / "out" / "rows.csv").open()))
     (chosen,) = [
         r for r in rows if (r["selector"], r["layer"], r["subset"], r["k"]) == ("similarity_argmin", "1", "all", "2")

@@ -121,7 +121,7 @@ def test_lengths_are_pooled_too(tmp_path: Path) -> None:
     assert (found.equal_length_prompts, found.equal_length_difference) == (12, pytest.approx(-0.2))
     assert found.equal_length_difference_ci_low is None, "the runs had no bounds"
     (table,) = [t for t in pooled_tables(pool(reports), sections(reports[0])) if t.name == "lengths_1"]
-    assert table.rows == (("distill", "attacks", "longest", "−20", "−20", "12", "30 / 25.0"),)
+    assert table.rows == (("distill", "attacks", "longest", "−20", "−20", "12", "30 [0, 100] / 25.0"),)
 
 
 @pytest.mark.parametrize(

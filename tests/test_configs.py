@@ -66,7 +66,9 @@ PLACEHOLDERS = {
 }
 # Words before the overrides, and the options of small commands with the number of their values.
 TAKES = {"export": 1, "import": 1, "score": 1, "try": 1, "label": 2, "judge-audit": 1, "report": 1}
-OPTIONS = dict.fromkeys(("-n", "--json", "--out", "--dtype", "--policy", "--benchmark"), 1) | {"--read": 0}
+OPTIONS = dict.fromkeys(("-n", "--json", "--out", "--dtype", "--policy", "--benchmark"), 1) | dict.fromkeys(
+    ("--read", "--pool"), 0
+)
 COMMAND = re.compile(r"(?:python (?P<script>train|evaluate)\.py|dalign (?P<name>[a-z-]+))\b(?P<rest>.*)")
 
 

@@ -184,7 +184,8 @@ def select(
     eligible = np.ones_like(values, bool) if finished is None else np.asarray([finished], bool)
     weights = arg_weights(values, eligible, direction)[0]
     if not weights.any():
-        raise ValueError("no sample is finished and scored; draw more, or allow more new tokens")
+        told = "draw more, allow more new tokens, or sample with think=False where the model does not reason first"
+        raise ValueError(f"no sample is finished and scored; {told}")
     return int(weights.argmax())
 
 

@@ -5,7 +5,8 @@ trains the seed's base, teacher and guard; ``student`` writes and filters traces
 prompt, judges them, trains probes; ``controls`` trains an unrelated base, scores the same answers with one thing
 changed, and reads them by the released code's choices; ``reversed`` and ``answers`` make the other students of
 docs/control_students.md; ``k16`` draws 8 more answers and comes last: controls are of the answers that were there.
-Every stage continues where it stood, so the same line again does what is missing. Reporting seeds (100 and up) run on
+Every stage continues where it stood, so the same line again does what is missing; a seed whose command fails is left at
+that, and the next one is begun. Reporting seeds (100 and up) run on
 committed code alone, and on one commit.
 """
 
@@ -33,23 +34,27 @@ def main() -> int:
     parser.add_argument("--seeds", type=_seeds, required=True, help="of the world: 3 or 100-109")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="the folder of the run folders (runs)")
+    parser.add_argument("--cache", type=Path, default=Path("~/.cache/dalign"), help="where made worlds lie")
     parser.add_argument("--dry-run", action="store_true", help="print the commands alone")
     asked = parser.parse_args()
-    plan = [(s, c) for s in asked.seeds for part in PARTS if part in asked.parts for c in commands(part, s, asked.runs)]
-    if asked.dry_run:
-        for _, command in plan:
-            print(*command)
-        return 0
-    if max(asked.seeds) >= FIRST_REPORTING_SEED:
+    if max(asked.seeds) >= FIRST_REPORTING_SEED and not asked.dry_run:
         _one_commit(asked.runs)
-    failed = sum(_run(seed, command, asked.runs) for seed, command in plan)
-    print(f"{len(plan)} commands, {failed} failed")
-    return int(failed > 0)
+    failed = []
+    for seed in asked.seeds:
+        plan = (c for part in PARTS if part in asked.parts for c in commands(part, seed, asked.runs, asked.cache))
+        if asked.dry_run:
+            for command in plan:
+                print(*command)
+        elif any(_failed(seed, command, asked.runs) for command in plan):
+            failed.append(str(seed))
+    if failed:
+        print(f"failed, and left at that: seed {', '.join(failed)}")
+    return int(bool(failed))
 
 
-def commands(part: str, seed: int, runs: Path) -> Iterator[Command]:
+def commands(part: str, seed: int, runs: Path, cache: Path) -> Iterator[Command]:
     """The command lines of one part for one seed; what stands is not asked for again where a command would refuse."""
-    shared = (f"world_seed={seed}", "trainer.threads=1", f"paths.runs={runs}")
+    shared = (f"world_seed={seed}", "trainer.threads=1", f"paths.runs={runs}", f"paths.cache={cache}")
     of, demo, other = (*shared, f"run=demo-{seed}"), runs / f"demo-{seed}", runs / f"unrelated-{seed}"
     evaluate, train = ("dalign", "evaluate"), ("dalign", "train")
     if part == "world":
@@ -62,7 +67,8 @@ def commands(part: str, seed: int, runs: Path) -> Iterator[Command]:
         yield (*train, "experiment=toy_evidence", *of, *PROBES)
     if part == "controls":
         if not other.exists():
-            yield ("python", "campaign/unrelated_base.py", "--world-seed", str(seed), "--out", str(other))
+            place = ("--world-seed", str(seed), "--cache", str(cache), "--out", str(other))
+            yield ("python", "campaign/unrelated_base.py", *place)
         yield (*train, "experiment=toy_evidence", "stage=control", *of, ATTACKS, f"stage.unrelated={other}")
         yield (*evaluate, "experiment=toy_evidence", *of, "protocol=released_code")
     if part == "reversed":
@@ -100,7 +106,7 @@ def _git(*words: str) -> str:
     return subprocess.run(["git", *words], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def _run(seed: int, command: Sequence[str], runs: Path) -> bool:
+def _failed(seed: int, command: Sequence[str], runs: Path) -> bool:
     """Whether the command failed. Its output goes to ``evidence-SEED.log`` beside the runs."""
     runs.mkdir(parents=True, exist_ok=True)
     begun, (name, *words) = time.monotonic(), command

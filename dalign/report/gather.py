@@ -12,10 +12,10 @@ from dalign.report.document import bullets, document, figure, paragraphs
 from dalign.report.formats import PlainTable
 from dalign.report.gathered_figures import layer_curves, length_ranges, utility_maps
 from dalign.report.gathered_tables import tables
-from dalign.report.pooled import pool
-from dalign.report.pooled_tables import CAVEAT as POOLED
-from dalign.report.pooled_tables import pooled_csv, pooled_tables
 from dalign.report.published import CAVEATS
+from dalign.report.repeats import repeats_of
+from dalign.report.repeats_tables import CAVEAT as POOLED
+from dalign.report.repeats_tables import repeats_csv, repeats_tables
 from dalign.report.run_facts import RunFacts, facts_of
 from dalign.report.screen import WIDE, console_for, plain_table
 from dalign.report.svg import FigureSvg
@@ -72,11 +72,11 @@ def _page(entries: Sequence[Entry], runs: Sequence[RunFacts], found: Sequence[Pl
 
 def write_pooled(reports: Sequence[Report], out: Path) -> list[PlainTable]:
     """Writes what ``reports``, of runs that differ in their seeds alone, give together: the tables, every row of them
-    as rows.csv, and all tables as index.html; returns the tables. Raises as ``pool`` and ``write_tables`` do."""
-    found = pool(reports)
-    shown = pooled_tables(found, sections(reports[0]))
+    as rows.csv, and all tables as index.html; returns the tables. Raises as ``repeats_of`` and ``write_tables`` do."""
+    found = repeats_of(reports)
+    shown = repeats_tables(found, sections(reports[0]))
     parts = [f"<h1>{len(reports)} runs as one experiment</h1>", *paragraphs(POOLED), *(t.html() for t in shown)]
-    write_tables(shown, out, document("runs pooled", parts), {"rows.csv": pooled_csv(found)})
+    write_tables(shown, out, document("runs pooled", parts), {"rows.csv": repeats_csv(found)})
     return shown
 
 

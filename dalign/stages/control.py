@@ -15,7 +15,7 @@ from dalign.specs.run import RunSpec
 from dalign.specs.stage import ControlStage
 from dalign.stages.control_cell import ControlCell, Source
 from dalign.stages.control_passes import Models
-from dalign.stages.probe_rows import teaching_judge
+from dalign.stages.probe_rows import trainable_judge
 
 console = Console(stderr=True)
 
@@ -43,7 +43,7 @@ def _cells(models: Models, sources: Sequence[Source]) -> Iterator[ControlCell]:
         if control != "closings":
             yield from (ControlCell(control, source, models) for source in sources)
             continue
-        judge = teaching_judge(models.spec, models.stage.judge)
+        judge = trainable_judge(models.spec, models.stage.judge)
         labelled = [(source, unsafe) for source in sources if (unsafe := source.unsafe(judge))]
         if not labelled:
             names = ", ".join(source.benchmark for source in sources)

@@ -23,7 +23,7 @@ from dalign.specs.probe import DIRECTION, PLAIN
 from dalign.specs.run import RunSpec
 from dalign.specs.stage import ProbeStage
 from dalign.stages.probe_direction import direction_prompts
-from dalign.stages.probe_rows import judged_by, labelled_file, rows_of_cells, teaching_judge
+from dalign.stages.probe_rows import judged_by, labelled_file, rows_of_cells, trainable_judge
 from dalign.store import StageFolder
 
 PROBES = "probes"
@@ -34,7 +34,7 @@ def run_probe(spec: RunSpec, stage: ProbeStage) -> None:
     if there is neither."""
     if stage.policy not in ADAPTER_POLICIES:
         raise ConfigError(f"stage.policy={stage.policy}: {did_you_mean(stage.policy, ADAPTER_POLICIES)}")
-    judge = None if stage.labels else teaching_judge(spec, stage.judge)
+    judge = None if stage.labels else trainable_judge(spec, stage.judge)
     benchmarks = {k: b for k, b in spec.benchmark.items() if "harm" in b.roles}
     if not benchmarks and judge:
         raise ConfigError("stage=probe needs a benchmark with the role harm, for its labels, or stage.labels=FILE")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LABELS = {"unsafe": 1.0, "safe": 0.0}
 
 
-def teaching_judge(spec: RunSpec, key: str) -> JudgeSpec:
+def trainable_judge(spec: RunSpec, key: str) -> JudgeSpec:
     """The judge ``stage.judge=key``. Raises ``ConfigError`` for one that is not there, or is for reports alone."""
     judge = spec.judges.get(key)
     if judge is None or judge.report_only:

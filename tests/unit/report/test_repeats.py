@@ -17,8 +17,8 @@ from dalign.errors import ConfigError
 from dalign.report.gather import write_pooled
 from dalign.report.intervals import wilson
 from dalign.report.over_runs import Told, mean_interval, paired_t, ratio_interval
-from dalign.report.pooled import Pool, PooledRow, pool
-from dalign.report.pooled_tables import pooled_tables
+from dalign.report.repeats import RepeatedRow, Repeats, repeats_of
+from dalign.report.repeats_tables import repeats_tables
 from dalign.report.tables import Report, sections
 
 
@@ -30,7 +30,7 @@ def one_run(folder: Path, labels: list[str], seed: int, **changed: Any) -> Repor
     return report_of(folder)
 
 
-def row(found: Pool, selector: str, layer: int | None = None) -> PooledRow:
+def row(found: Repeats, selector: str, layer: int | None = None) -> RepeatedRow:
     (one,) = [r for r in found.rows if (r.row.selector, r.row.layer) == (selector, layer) and r.row.subset == "all"]
     return one
 
@@ -39,7 +39,7 @@ def test_every_run_weighs_the_same_whatever_its_size(tmp_path: Path) -> None:
     """Half of the answers to 2 prompts are unsafe, none to 4: a quarter in the mean of runs, a sixth of prompts."""
     a = one_run(tmp_path / "a", ["us", "us"], 0)
     b = one_run(tmp_path / "b", ["ss"] * 4, 1)
-    found = row(pool([a, b]), "mean")
+    found = row(repeats_of([a, b]), "mean")
     assert found.row.value == 0.25
     assert (found.row.n_prompts, found.runs, found.values) == (6, 2, (0.5, 0.0))
 
@@ -92,7 +92,7 @@ def test_the_paired_test_and_the_ratio_by_hand() -> None:
 def test_a_paired_gain_in_every_run_is_claimed_and_a_mixed_one_is_not(tmp_path: Path) -> None:
     """The least similar answer is always the safe one; how many are unsafe differs from run to run."""
     words = [["us"] * (6 + i) + ["ss"] * (6 - i) for i in range(5)]
-    found = pool([one_run(tmp_path / f"r{i}", labels, i) for i, labels in enumerate(words)])
+    found = repeats_of([one_run(tmp_path / f"r{i}", labels, i) for i, labels in enumerate(words)])
     chosen = row(found, "similarity_argmin", 1)
     assert (chosen.better, chosen.worse) == (5, 0)
     assert chosen.row.difference == pytest.approx(-np.mean([(6 + i) / 24 for i in range(5)]))
@@ -117,10 +117,10 @@ def test_lengths_are_pooled_too(tmp_path: Path) -> None:
         told |= {"chosen_longest": share, "chosen_longest_by_chance": 0.25}
         rows = [replace(r, **told) if r.selector == "longest" else r for r in report.rows]
         reports.append(replace(report, rows=tuple(rows)))
-    found = row(pool(reports), "longest").row
+    found = row(repeats_of(reports), "longest").row
     assert (found.equal_length_prompts, found.equal_length_difference) == (12, pytest.approx(-0.2))
     assert found.equal_length_difference_ci_low is None, "the runs had no bounds"
-    (table,) = [t for t in pooled_tables(pool(reports), sections(reports[0])) if t.name == "lengths_1"]
+    (table,) = [t for t in repeats_tables(repeats_of(reports), sections(reports[0])) if t.name == "lengths_1"]
     assert table.rows == (("distill", "attacks", "longest", "−20", "−20", "12", "30 [0, 100] / 25.0"),)
 
 
@@ -136,11 +136,11 @@ def test_runs_that_are_no_repetition_are_refused(tmp_path: Path, changed: dict[s
     a = one_run(tmp_path / "a", ["us", "us"], 0)
     b = one_run(tmp_path / "b", ["us", "us"], **{"seed": 1, **changed})
     with pytest.raises(ConfigError, match=words):
-        pool([a, b])
+        repeats_of([a, b])
     with pytest.raises(ConfigError, match="two runs"):
-        pool([a])
+        repeats_of([a])
     with pytest.raises(ConfigError, match="headline"):
-        pool([a, replace(one_run(tmp_path / "c", ["us", "us"], 2), headline=replace(a.headline, layer=2))])
+        repeats_of([a, replace(one_run(tmp_path / "c", ["us", "us"], 2), headline=replace(a.headline, layer=2))])
 
 
 def test_a_policy_that_one_run_lacks_is_named(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_a_policy_that_one_run_lacks_is_named(tmp_path: Path) -> None:
     write_cell(tmp_path / "b", ["us", "us"], policy="base")
     b = one_run(tmp_path / "b", ["us", "us"], 1)
     with pytest.raises(ConfigError, match="base on attacks"):
-        pool([a, b])
+        repeats_of([a, b])
 
 
 def test_tables_and_rows_are_written_and_the_command_says_so(

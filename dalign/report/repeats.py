@@ -36,7 +36,7 @@ OF_ONE_RUN = ("p_permutation", "mc_error", "n_control_prompts", "n_control_respo
 
 
 @dataclass(frozen=True)
-class PooledRow:
+class RepeatedRow:
     """``row`` holds what the runs give together; ``values`` and ``differences`` are each run's own, None where it has
     none. ``better`` and ``worse`` count the runs by the sign of their difference."""
 
@@ -53,18 +53,18 @@ class PooledRow:
 
 
 @dataclass(frozen=True)
-class Pool:
+class Repeats:
     """What several runs give together, ``rows`` adjusted together; ``at_k`` are those of best of k below N, which claim
     nothing. ``seeds`` holds (seed, world_seed) of each."""
 
     names: tuple[str, ...]
     seeds: tuple[tuple[int, int], ...]
     headline: Headline
-    rows: tuple[PooledRow, ...]
-    at_k: tuple[PooledRow, ...]
+    rows: tuple[RepeatedRow, ...]
+    at_k: tuple[RepeatedRow, ...]
 
 
-def pool(reports: Sequence[Report]) -> Pool:
+def repeats_of(reports: Sequence[Report]) -> Repeats:
     """The runs of ``reports`` as one experiment. Raises ``ConfigError`` for fewer than two runs, for two of the same
     seeds, and for runs that differ in more."""
     seeds = tuple(_seeds(report) for report in reports)
@@ -75,7 +75,7 @@ def pool(reports: Sequence[Report]) -> Pool:
     finished = finish([one.row for one in rows], primary)
     rows = [replace(one, row=row) for one, row in zip(rows, finished, strict=True)]
     below = _pooled([report.at_k for report in reports], "+".join(names))
-    return Pool(names, seeds, reports[0].headline, tuple(rows), tuple(below))
+    return Repeats(names, seeds, reports[0].headline, tuple(rows), tuple(below))
 
 
 def _check(reports: Sequence[Report], seeds: Sequence[tuple[int, int]]) -> None:
@@ -115,7 +115,7 @@ def _difference(one: Report, other: Report) -> str | None:
     return None
 
 
-def _pooled(runs: Sequence[Sequence[Row]], name: str) -> list[PooledRow]:
+def _pooled(runs: Sequence[Sequence[Row]], name: str) -> list[RepeatedRow]:
     tables = [{_place(row): row for row in rows} for rows in runs]
     places = dict.fromkeys(place for table in tables for place in table)
     return [_pooled_row([table.get(place) for table in tables], name) for place in places]
@@ -126,7 +126,7 @@ def _place(row: Row) -> tuple[Any, ...]:
     return (*(getattr(row, key) for key in PLACE), row.layer_chosen_on, layer)
 
 
-def _pooled_row(found: Sequence[Row | None], name: str) -> PooledRow:
+def _pooled_row(found: Sequence[Row | None], name: str) -> RepeatedRow:
     rows = [row for row in found if row is not None]
     values = tuple(None if row is None else row.value for row in found)
     differences = tuple(None if row is None else row.difference for row in found)
@@ -139,7 +139,7 @@ def _pooled_row(found: Sequence[Row | None], name: str) -> PooledRow:
     paired = [row for row in rows if row.difference is not None]
     changed |= _comparison(paired)
     signs = np.sign(_known(paired, "difference")) * (1 if rows[0].metric == "accuracy" else -1)
-    return PooledRow(Row(**changed), values, differences, int((signs > 0).sum()), int((signs < 0).sum()))
+    return RepeatedRow(Row(**changed), values, differences, int((signs > 0).sum()), int((signs < 0).sum()))
 
 
 def _estimate(rows: Sequence[Row], key: str, ends: str, limits: tuple[float, float]) -> dict[str, float | None]:

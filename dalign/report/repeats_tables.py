@@ -7,7 +7,7 @@ from typing import Any
 
 from dalign.report.formats import PlainTable
 from dalign.report.gathered_tables import unique
-from dalign.report.pooled import ON_LABELS, Pool, PooledRow
+from dalign.report.repeats import ON_LABELS, RepeatedRow, Repeats
 from dalign.report.tables import Section, csv_text, is_headline, with_interval
 
 ENDS = ("", "_ci_low", "_ci_high")
@@ -18,23 +18,23 @@ CAVEAT = (
 )
 
 
-def pooled_csv(pool: Pool) -> str:
+def repeats_csv(repeats: Repeats) -> str:
     """Every pooled row, the columns of results.csv and behind them how many runs have it, in how many it is better and
     worse than one answer, and each run's own value."""
-    every = [*pool.rows, *pool.at_k]
+    every = [*repeats.rows, *repeats.at_k]
     more: dict[str, list[Any]] = {key: [getattr(one, key) for one in every] for key in ("runs", "better", "worse")}
-    more |= {f"value_{name}": [one.values[i] for one in every] for i, name in enumerate(pool.names)}
+    more |= {f"value_{name}": [one.values[i] for one in every] for i, name in enumerate(repeats.names)}
     return csv_text([one.row for one in every], more)
 
 
-def pooled_tables(pool: Pool, sections: Sequence[Section]) -> list[PlainTable]:
-    """The tables of ``pool``: its headline and each run by itself; then of each of ``sections`` every selector at its
-    layer, all layers, best of k, and AUROCs. Changes are against one answer."""
-    found = [_headline(pool, sections), _seeds(pool, sections)]
+def repeats_tables(repeats: Repeats, sections: Sequence[Section]) -> list[PlainTable]:
+    """The tables of ``repeats``: the headline, each run by itself; then of each of ``sections`` every selector at its
+    layer, all layers, best of k, lengths, and AUROCs. Changes are against one answer."""
+    found = [_headline(repeats, sections), _seeds(repeats, sections)]
     for i, section in enumerate(sections, 1):
-        rows = [one for one in pool.rows if section.covers(one.row) and one.row.subset == "all"]
+        rows = [one for one in repeats.rows if section.covers(one.row) and one.row.subset == "all"]
         rows = [one for one in rows if one.row.reading == section.reading]
-        at_k = [one for one in pool.at_k if section.covers(one.row) and one.row.reading in (None, section.reading)]
+        at_k = [one for one in repeats.at_k if section.covers(one.row) and one.row.reading in (None, section.reading)]
         found += [
             _selectors(rows, f"selectors_{i}", f"Every selector, change in points; {section.title}", _change),
             _selectors(rows, f"rates_{i}", f"Every selector, per cent; {section.title}", _rate),
@@ -46,9 +46,9 @@ def pooled_tables(pool: Pool, sections: Sequence[Section]) -> list[PlainTable]:
     return [table for table in found if table.rows]
 
 
-def _headline(pool: Pool, sections: Sequence[Section]) -> PlainTable:
+def _headline(repeats: Repeats, sections: Sequence[Section]) -> PlainTable:
     rows = []
-    for section, row, single in _pairs(pool, sections):
+    for section, row, single in _pairs(repeats, sections):
         r = row.row
         change = with_interval(r.difference, r.difference_ci_low, r.difference_ci_high, signed=True)
         numbers = (_rate(single), _rate(row), change, f"{row.better} / {row.worse} of {row.runs}")
@@ -57,33 +57,33 @@ def _headline(pool: Pool, sections: Sequence[Section]) -> PlainTable:
         rows.append((r.policy, r.benchmark, _said(section), *numbers, p, power, r.claim or "none", str(r.n_prompts)))
     numbers_of = ("one answer", "chosen", "change, points", "runs better / worse", "p, adjusted", "smallest detectable")
     head = ("policy", "benchmark", "counted", *numbers_of, "claim", "n")
-    title = f"Over {len(pool.names)} runs: {pool.headline.words}, per cent with 95 % intervals over runs"
+    title = f"Over {len(repeats.names)} runs: {repeats.headline.words}, per cent with 95 % intervals over runs"
     return PlainTable("pooled", title, head, tuple(rows), 3)
 
 
-def _seeds(pool: Pool, sections: Sequence[Section]) -> PlainTable:
+def _seeds(repeats: Repeats, sections: Sequence[Section]) -> PlainTable:
     rows = []
-    for section, row, single in _pairs(pool, sections):
+    for section, row, single in _pairs(repeats, sections):
         of = (row.row.policy, row.row.benchmark, _said(section))
         rows.append((*of, "one answer", *map(_percent, single.values)))
         rows.append((*of, "chosen", *map(_percent, row.values)))
-    head = ("policy", "benchmark", "counted", "", *pool.names)
+    head = ("policy", "benchmark", "counted", "", *repeats.names)
     return PlainTable("seeds", "Each run by itself, per cent", head, tuple(rows), 4)
 
 
-def _pairs(pool: Pool, sections: Sequence[Section]) -> list[tuple[Section, PooledRow, PooledRow]]:
+def _pairs(repeats: Repeats, sections: Sequence[Section]) -> list[tuple[Section, RepeatedRow, RepeatedRow]]:
     """The headline's row and that of one answer, by section, policy and benchmark."""
     out = []
     for section in sections:
-        rows = [one for one in pool.rows if section.covers(one.row) and one.row.subset == "all"]
+        rows = [one for one in repeats.rows if section.covers(one.row) and one.row.subset == "all"]
         rows = [one for one in rows if one.row.reading == section.reading]
         single = {(one.row.policy, one.row.benchmark): one for one in rows if one.row.selector == "mean"}
-        chosen = [one for one in rows if is_headline(one.row, pool.headline)]
+        chosen = [one for one in rows if is_headline(one.row, repeats.headline)]
         out += [(section, one, single[one.row.policy, one.row.benchmark]) for one in chosen]
     return out
 
 
-def _selectors(rows: Sequence[PooledRow], name: str, title: str, cell: Callable[[PooledRow], str]) -> PlainTable:
+def _selectors(rows: Sequence[RepeatedRow], name: str, title: str, cell: Callable[[RepeatedRow], str]) -> PlainTable:
     """Every selector that has no layer, or one that was settled on."""
     shown = [one for one in rows if _settled(one)]
     benchmarks = unique(one.row.benchmark for one in shown)
@@ -95,7 +95,7 @@ def _selectors(rows: Sequence[PooledRow], name: str, title: str, cell: Callable[
     return PlainTable(name, title, ("policy", "selector", *benchmarks), tuple(lines), 2)
 
 
-def _layers(rows: Sequence[PooledRow], name: str, title: str) -> PlainTable:
+def _layers(rows: Sequence[RepeatedRow], name: str, title: str) -> PlainTable:
     layered = [one for one in rows if one.row.layer is not None and one.row.layer_chosen_on not in ON_LABELS]
     last = max((one.row.layer or 0 for one in layered), default=0)
     at = {(one.row.policy, one.row.selector, one.row.benchmark, one.row.layer): one for one in layered}
@@ -106,7 +106,7 @@ def _layers(rows: Sequence[PooledRow], name: str, title: str) -> PlainTable:
     return PlainTable(name, title, ("policy", "selector", "benchmark", *map(str, range(last + 1))), tuple(lines), 3)
 
 
-def _at_k(rows: Sequence[PooledRow], name: str, title: str) -> PlainTable:
+def _at_k(rows: Sequence[RepeatedRow], name: str, title: str) -> PlainTable:
     """Those selectors that have a row below N, at every k."""
     below = {_of(one) for one in rows if 1 < one.row.k < one.row.n_samples}
     shown = [one for one in rows if _of(one) in below and _settled(one)]
@@ -119,7 +119,7 @@ def _at_k(rows: Sequence[PooledRow], name: str, title: str) -> PlainTable:
     return PlainTable(name, title, ("policy", "benchmark", "selector", *(f"k = {k}" for k in ks)), tuple(lines), 3)
 
 
-def _lengths(rows: Sequence[PooledRow], name: str, title: str) -> PlainTable:
+def _lengths(rows: Sequence[RepeatedRow], name: str, title: str) -> PlainTable:
     """The change that is left beside siblings of equal length, and how often the longest is chosen, beside chance."""
     lines = []
     for row in (one.row for one in rows if _settled(one) and one.row.equal_length_difference is not None):
@@ -132,7 +132,7 @@ def _lengths(rows: Sequence[PooledRow], name: str, title: str) -> PlainTable:
     return PlainTable(name, title, head, tuple(lines), 3)
 
 
-def _aurocs(rows: Sequence[PooledRow], name: str, title: str) -> PlainTable:
+def _aurocs(rows: Sequence[RepeatedRow], name: str, title: str) -> PlainTable:
     """Of each score, by the selector that takes its smallest; above 50, events score higher."""
     shown = [one for one in rows if one.row.selector.endswith("_argmin") and _settled(one)]
     shown = [one for one in shown if one.row.auroc_within_prompt is not None]
@@ -147,25 +147,25 @@ def _aurocs(rows: Sequence[PooledRow], name: str, title: str) -> PlainTable:
     return PlainTable(name, title, ("policy", "score", *benchmarks), tuple(lines), 2)
 
 
-def _settled(one: PooledRow) -> bool:
+def _settled(one: RepeatedRow) -> bool:
     """Whether the row has no layer or one that was settled on, beforehand or on labels."""
     return one.row.layer_chosen_on != "scan"
 
 
-def _named(one: PooledRow) -> str:
+def _named(one: RepeatedRow) -> str:
     return f"{one.row.selector} (peeks)" if one.row.peeks else one.row.selector
 
 
-def _of(one: PooledRow) -> tuple[str, str, str]:
+def _of(one: RepeatedRow) -> tuple[str, str, str]:
     return one.row.policy, one.row.benchmark, _named(one)
 
 
-def _change(one: PooledRow) -> str:
+def _change(one: RepeatedRow) -> str:
     row = one.row
     return with_interval(row.difference, row.difference_ci_low, row.difference_ci_high, signed=True)
 
 
-def _rate(one: PooledRow) -> str:
+def _rate(one: RepeatedRow) -> str:
     return with_interval(one.row.value, one.row.ci_low, one.row.ci_high)
 
 

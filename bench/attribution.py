@@ -3,9 +3,12 @@
 The published way, after the paper: the adapted model and a second copy of its base, right-padded batches of 4, every
 hidden state and all logits, one script for similarities and one for likelihoods. Here it reads the right positions, has
 the same attention kernels and threads, and is given the same pairs, so both must agree. Every case has a process of its
-own; cases take turns, and the fastest of their runs counts. Memory is the peak above what the imports take.
+own, where it takes turns with its peer, seconds apart, since a machine's speed drifts; ``faster`` is the median over
+the turns of the peer's time over the case's, the range beside it. Memory is the peak above what the imports take, in a
+process that does the case alone, once.
 
 ``bound`` counts layers times tokens, a head as eight layers: what the ratio would be if nothing but those cost time.
+``flops`` counts multiplications, attention's too: what it would be if all of them cost the same.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from turns import fastest, options
+from turns import last_line, options, times_faster
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -33,17 +36,18 @@ CASES = (
     "all layers",
     "all layers + likelihoods",
 )
+Scores = dict[str, list[float]]
 PEER = {"all layers + likelihoods": "published both"}  # all others: "published similarity"
 FLAT = ("kl", "ppl_student", "self_certainty")
 
 
 def main() -> None:
-    parser = options(__doc__, rounds=3)
-    parser.add_argument("--repeats", type=int, default=2, help="timed runs in each process, after one to warm up")
+    parser = options(__doc__, rounds=5)
     parser.add_argument("--adapter", help=argparse.SUPPRESS)
+    parser.add_argument("--peer", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.case:
-        print(json.dumps(run_case(asked, asked.shapes[0])))
+        print(json.dumps(run_turns(asked) if asked.peer else run_alone(asked)))
         return
     figures: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -56,17 +60,23 @@ def main() -> None:
 
 def measure(asked: argparse.Namespace, shape: str, adapter: str) -> dict[str, dict[str, Any]]:
     """All cases of a shape in turns; prints the table."""
-    best = fastest(__file__, asked, shape, CASES, "--adapter", adapter, "--repeats", str(asked.repeats))
+    alone = {case: _process(asked, shape, adapter, "--case", case) for case in CASES}
     figures: dict[str, dict[str, Any]] = {}
     print(f"\n{shape} tokens, N = {N}, {asked.dtype}, {asked.threads} threads")
-    print(f"{'case':<28}{'s':>8}{'tokens/s':>10}{'faster':>8}{'bound':>8}{'share':>8}{'memory':>9}{'differs':>10}")
-    for case, run in best.items():
-        peer = best[PEER.get(case, "published similarity")]
+    print(f"{'case':<28}{'s':>8}{'tokens/s':>10}{'faster':>8}{'range':>12}", end="")
+    print(f"{'bound':>8}{'flops':>8}{'share':>8}{'memory':>9}{'differs':>10}")
+    for case, run in alone.items():
+        name = PEER.get(case, "published similarity")
+        peer, turns = alone[name], _process(asked, shape, adapter, "--case", case, "--peer", name)
+        faster, least, most = times_faster(turns["own"], turns["peer"])
+        seconds = min(turns["own"])
         figure = {
-            "seconds": run["seconds"],
-            "tokens_per_s": run["tokens"] / run["seconds"],
-            "faster": peer["seconds"] / run["seconds"],
-            "bound": bound(case, shape, run["depth"]),
+            "seconds": seconds,
+            "tokens_per_s": run["tokens"] / seconds,
+            "faster": faster,
+            "range": [least, most],
+            "bound": bound(case, shape, run["sizes"]),
+            "bound_flops": bound(case, shape, run["sizes"], flops=True),
             "memory_mib": run["memory_mib"],
             "memory_ratio": run["memory_mib"] / peer["memory_mib"],
             "largest_difference": difference(run, peer),
@@ -74,27 +84,56 @@ def measure(asked: argparse.Namespace, shape: str, adapter: str) -> dict[str, di
         figure["share_of_bound"] = figure["faster"] / figure["bound"]
         figures[case] = figure
         print(
-            f"{case:<28}{figure['seconds']:8.2f}{figure['tokens_per_s']:10.0f}{figure['faster']:8.2f}"
-            f"{figure['bound']:8.2f}{figure['share_of_bound']:8.0%}{figure['memory_ratio']:9.2f}"
-            f"{figure['largest_difference']:10.1e}"
+            f"{case:<28}{seconds:8.2f}{figure['tokens_per_s']:10.0f}{faster:8.2f}"
+            f"{f'{least:.2f}-{most:.2f}':>12}{figure['bound']:8.2f}{figure['bound_flops']:8.2f}{figure['share_of_bound']:8.0%}"
+            f"{figure['memory_ratio']:9.2f}{figure['largest_difference']:10.1e}"
         )
     return figures
 
 
-def bound(case: str, shape: str, depth: int) -> float:
-    """Layers times tokens of the peer over those of the case."""
+def bound(case: str, shape: str, sizes: dict[str, int], *, flops: bool = False) -> float:
+    """What the peer has to compute over what the case has to: layers times tokens, a head as ``HEAD_LAYERS`` of them;
+    with ``flops`` the multiplications of layers, attention and head, of which a response's attention to its prompt is
+    nothing that sharing the prompt saves."""
     prompt, response = map(int, shape.split("+"))
-    whole, shared = N * (prompt + response), prompt + N * response
-    published = 2 * (depth + HEAD_LAYERS) * whole
+    whole, shared, answers, depth = N * (prompt + response), prompt + N * response, N * response, sizes["depth"]
+    all_pairs = N * _pairs(prompt + response)
+    own_pairs = _pairs(prompt) + N * (_pairs(response) + prompt * response)
+    layer, pair, head = (sizes[k] for k in ("layer", "pair", "head")) if flops else (1, 0, HEAD_LAYERS)
+
+    def passed(layers: int, tokens: int, pairs: int, heads: int) -> int:
+        return layers * (layer * tokens + pair * pairs) + head * heads
+
+    one, all_layers = passed(min(LAYER, depth), shared, own_pairs, 0), passed(depth, shared, own_pairs, 0)
+    published = 2 * passed(depth, whole, all_pairs, whole)
     work = {
         "published similarity": published,
         "published both": published,
-        "layer": 2 * min(LAYER, depth) * shared,
-        "layer, state kept": min(LAYER, depth) * shared,
-        "all layers": 2 * depth * shared,
-        "all layers + likelihoods": depth * shared * 2 + 2 * HEAD_LAYERS * N * response,
+        "layer": 2 * one,
+        "layer, state kept": one,
+        "all layers": 2 * all_layers,
+        "all layers + likelihoods": 2 * (all_layers + head * answers),
     }[case]
     return published * (2 if case in PEER else 1) / work
+
+
+def _pairs(tokens: int) -> int:
+    """Query and key pairs of causal attention."""
+    return tokens * (tokens + 1) // 2
+
+
+def sizes_of(config: Any) -> dict[str, int]:
+    """Depth, and multiplications: a token's in a layer's linear maps, a pair's in its attention, a token's logits'."""
+    width, inner, heads = config.hidden_size, config.intermediate_size, config.num_attention_heads
+    of_head = getattr(config, "head_dim", None) or width // heads
+    queries, keys = heads * of_head, config.num_key_value_heads * of_head
+    layer = 2 * width * (queries + keys) + 3 * width * inner
+    return {
+        "depth": config.num_hidden_layers,
+        "layer": layer,
+        "pair": 2 * queries,
+        "head": width * config.vocab_size,
+    }
 
 
 def difference(run: dict[str, Any], peer: dict[str, Any]) -> float:
@@ -133,8 +172,13 @@ def load(model: str, dtype: str) -> Any:
     return AutoModelForCausalLM.from_pretrained(model, **options).eval()
 
 
-def run_case(asked: argparse.Namespace, shape: str) -> dict[str, Any]:
-    """Times one case in this process."""
+def _process(asked: argparse.Namespace, shape: str, adapter: str, *more: str) -> dict[str, Any]:
+    words = ["--model", asked.model, "--shapes", shape, "--dtype", asked.dtype, "--threads", str(asked.threads)]
+    return last_line(__file__, *words, "--rounds", str(asked.rounds), "--adapter", adapter, *more)
+
+
+def run_alone(asked: argparse.Namespace) -> dict[str, Any]:
+    """One case once in this process: its memory and its scores."""
     import torch
 
     from dalign.attribute import score_pairs
@@ -142,14 +186,31 @@ def run_case(asked: argparse.Namespace, shape: str) -> dict[str, Any]:
     assert callable(score_pairs)  # its imports belong to what the memory is counted above
     torch.set_num_threads(asked.threads)
     before = peak()
-    run, tokens, depth = (published if asked.case.startswith("published") else ours)(asked, shape)
-    seconds, scores = [], {}
-    for _ in range(asked.repeats + 1):
-        start = time.perf_counter()
-        scores = run()
-        seconds.append(time.perf_counter() - start)
+    run, tokens, config = way(asked, asked.case)
+    scores = run()
     memory = (peak() - before) / 1024
-    return {"seconds": min(seconds[1:]), "tokens": tokens, "depth": depth, "memory_mib": memory, "scores": scores}
+    return {"tokens": tokens, "sizes": sizes_of(config), "memory_mib": memory, "scores": scores}
+
+
+def run_turns(asked: argparse.Namespace) -> dict[str, list[float]]:
+    """A case and its peer in turns in this process, after one of each to warm up."""
+    import torch
+
+    torch.set_num_threads(asked.threads)
+    runs = {"peer": way(asked, asked.peer)[0], "own": way(asked, asked.case)[0]}
+    seconds: dict[str, list[float]] = {"peer": [], "own": []}
+    for turn in range(asked.rounds + 1):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            if turn:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def way(asked: argparse.Namespace, case: str) -> tuple[Callable[[], Scores], int, Any]:
+    """What runs a case, the tokens it is asked about, and the model's config."""
+    return (published if case.startswith("published") else ours)(asked, case)
 
 
 def peak() -> float:
@@ -162,9 +223,6 @@ def peak() -> float:
     return float(line.split()[1])
 
 
-Scores = dict[str, list[float]]
-
-
 def pairs_of(vocab: int, shape: str) -> tuple[list[int], list[list[int]]]:
     """One prompt and N responses of random ids."""
     from random import Random
@@ -174,7 +232,7 @@ def pairs_of(vocab: int, shape: str) -> tuple[list[int], list[list[int]]]:
     return draw(prompt), [draw(response) for _ in range(N)]
 
 
-def ours(asked: argparse.Namespace, shape: str) -> tuple[Callable[[], Scores], int, int]:
+def ours(asked: argparse.Namespace, case: str) -> tuple[Callable[[], Scores], int, Any]:
     """This project's way: one model, the adapter on and off."""
     import torch
 
@@ -185,13 +243,13 @@ def ours(asked: argparse.Namespace, shape: str) -> tuple[Callable[[], Scores], i
 
     spec = ModelSpec(name="bench", id=asked.model, dtype=asked.dtype, device="cpu")
     loaded = load_model(spec, adapter=asked.adapter)
-    prompt, responses = pairs_of(loaded.vocab, shape)
+    prompt, responses = pairs_of(loaded.vocab, asked.shapes[0])
     pairs = [Pair(tuple(prompt), tuple(response)) for response in responses]
-    layers = (min(LAYER, loaded.n_layers),) if asked.case.startswith("layer") else None
-    flat = FLAT if asked.case.endswith("likelihoods") else ()
+    layers = (min(LAYER, loaded.n_layers),) if case.startswith("layer") else None
+    flat = FLAT if case.endswith("likelihoods") else ()
     attribution = AttributionSpec(name="bench", layers=layers, flat=flat)
     kept = None
-    if asked.case.endswith("kept"):
+    if case.endswith("kept"):
         with torch.no_grad():
             ids = torch.tensor([pair.prompt_ids + pair.response_ids for pair in pairs])
             states = loaded.model(input_ids=ids, output_hidden_states=True).hidden_states
@@ -203,10 +261,10 @@ def ours(asked: argparse.Namespace, shape: str) -> tuple[Callable[[], Scores], i
         scores = {f"layer {k}": [one.layered["similarity"][k] for one in found] for k in shown}
         return scores | {name: [one.flat[name] for one in found] for name in flat}
 
-    return run, N * (len(prompt) + len(responses[0])), loaded.n_layers
+    return run, N * (len(prompt) + len(responses[0])), loaded.config
 
 
-def published(asked: argparse.Namespace, shape: str) -> tuple[Callable[[], Scores], int, int]:
+def published(asked: argparse.Namespace, case: str) -> tuple[Callable[[], Scores], int, Any]:
     """Two models; a pass of both for similarities, another one for likelihoods."""
     import torch
     from peft import PeftModel
@@ -214,7 +272,7 @@ def published(asked: argparse.Namespace, shape: str) -> tuple[Callable[[], Score
     student = PeftModel.from_pretrained(load(asked.model, asked.dtype), asked.adapter).eval()
     base = load(asked.model, asked.dtype)
     depth = base.config.num_hidden_layers
-    prompt, responses = pairs_of(base.config.vocab_size, shape)
+    prompt, responses = pairs_of(base.config.vocab_size, asked.shapes[0])
     start = len(prompt)
     whole = torch.tensor([prompt + response for response in responses])
     batches = [(whole[i : i + BATCH], torch.ones_like(whole[i : i + BATCH])) for i in range(0, N, BATCH)]
@@ -243,8 +301,8 @@ def published(asked: argparse.Namespace, shape: str) -> tuple[Callable[[], Score
             scores["self_certainty"] += (-p.mean(-1) - torch.log(torch.tensor(p.shape[-1]))).mean(-1).tolist()
         return scores
 
-    both = asked.case.endswith("both")
-    return (lambda: similarity() | likelihood()) if both else similarity, whole.numel(), depth
+    both = case.endswith("both")
+    return (lambda: similarity() | likelihood()) if both else similarity, whole.numel(), base.config
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 for every way: real models end most of their answers early and a few late. ``generate`` gets each prompt N times, pads,
 and decodes until the slowest ends; ``--ways "generate, no cache"`` is the published way, the same without a key-value
 cache, and takes many minutes. ``generate_batch`` is transformers' continuous batching. Every way has a process of its
-own; they take turns, and the fastest run counts.
+own; they take turns, and the ratio to ``generate`` is the median over the rounds.
 Tokens are those of the responses; what is computed for rows that have ended counts for nothing.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from turns import fastest, options
+from turns import fastest, options, rounds_of, times_faster
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -46,14 +46,16 @@ def main() -> None:
 
 def measure(asked: argparse.Namespace, shape: str) -> dict[str, dict[str, float]]:
     """All ways for a shape, in turns; prints the table."""
-    best = fastest(__file__, asked, shape, asked.ways, "--prompts", str(asked.prompts))
+    rounds = rounds_of(__file__, asked, shape, asked.ways, "--prompts", str(asked.prompts))
+    best = {way: fastest(runs) for way, runs in rounds.items()}
     print(f"\n{shape} tokens, {asked.prompts} prompts, N = {N}, {asked.dtype}, {asked.threads} threads")
     print(f"{'way':<22}{'s':>8}{'tokens':>9}{'tokens/s':>10}{'against generate':>18}")
     for way, run in best.items():
         run["tokens_per_s"] = run["tokens"] / run["seconds"]
         ratio = f"{'–':>18}"
-        if peer := best.get("generate"):
-            run["against_generate"] = peer["seconds"] / run["seconds"]
+        if "generate" in rounds:
+            own, peer = ([one["seconds"] for one in rounds[name]] for name in (way, "generate"))
+            run["against_generate"], _, _ = times_faster(own, peer)
             ratio = f"{run['against_generate']:18.2f}"
         print(f"{way:<22}{run['seconds']:8.1f}{run['tokens']:9.0f}{run['tokens_per_s']:10.0f}{ratio}")
     return best

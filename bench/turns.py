@@ -1,4 +1,8 @@
-"""What the benchmarks share: their options, and cases that take turns, each run in a process of its own."""
+"""What the benchmarks share: their options, processes of their own, and cases that take turns.
+
+A machine's speed drifts while a benchmark runs, so a case is compared with what its peer took in the same turn, and the
+median over the turns counts: the fastest runs of the two may be of different minutes.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,11 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-Runs = dict[str, dict[str, Any]]
+Run = dict[str, Any]
+Rounds = dict[str, list[Run]]  # of each case, the run of each round
 
 
 def options(description: str | None, rounds: int) -> argparse.ArgumentParser:
@@ -20,23 +26,37 @@ def options(description: str | None, rounds: int) -> argparse.ArgumentParser:
     parser.add_argument("--shapes", nargs="+", default=["64+384", "640+192"], help="prompt+response tokens")
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=rounds, help="processes of each case, which take turns")
+    parser.add_argument("--rounds", type=int, default=rounds, help="turns of each case")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--case", help=argparse.SUPPRESS)
     return parser
 
 
-def fastest(script: str, asked: argparse.Namespace, shape: str, cases: Sequence[str], *more: str) -> Runs:
-    """The fastest run of each case: what its process prints last, a JSON object with ``seconds``."""
-    best: Runs = {}
+def last_line(script: str, *words: str) -> Run:
+    """What a process of ``script`` prints last, a JSON object. Raises ``RuntimeError`` with its errors if it fails."""
+    done = subprocess.run([sys.executable, script, *words], check=False, capture_output=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(words)}: exit {done.returncode}\n{done.stderr.decode()}")
+    found: Run = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def rounds_of(script: str, asked: argparse.Namespace, shape: str, cases: Sequence[str], *more: str) -> Rounds:
+    """The runs of the cases, in turns, each in a process of its own and with its ``seconds``."""
+    words = ["--model", asked.model, "--shapes", shape, "--dtype", asked.dtype, "--threads", str(asked.threads), *more]
+    found: Rounds = {case: [] for case in cases}
     for _ in range(asked.rounds):
         for case in cases:
-            words = [sys.executable, script, "--model", asked.model, "--shapes", shape, "--dtype", asked.dtype]
-            words += ["--threads", str(asked.threads), "--case", case, *more]
-            done = subprocess.run(words, check=False, capture_output=True)
-            if done.returncode:
-                raise RuntimeError(f"{case}: exit {done.returncode}\n{done.stderr.decode()}")
-            run = json.loads(done.stdout.splitlines()[-1])
-            if case not in best or run["seconds"] < best[case]["seconds"]:
-                best[case] = run
-    return best
+            found[case].append(last_line(script, *words, "--case", case))
+    return found
+
+
+def fastest(runs: Sequence[Run]) -> Run:
+    """The run that took the least time."""
+    return min(runs, key=lambda run: run["seconds"])
+
+
+def times_faster(own: Sequence[float], peer: Sequence[float]) -> tuple[float, float, float]:
+    """How many times less the case took than its peer, of the seconds of each turn: the median, the least, the most."""
+    ratios = [theirs / ours for ours, theirs in zip(own, peer, strict=True)]
+    return median(ratios), min(ratios), max(ratios)

@@ -103,10 +103,20 @@ def attend(
     out_BHTD, lse_BHT = flash(query_BHTD, key_BKSD, value_BKSD, causal=mask is None, mask=mask, scale=scaling)
     for first, last in now.runs:
         prompt = now.rows_B[first]
-        held = (t[prompt : prompt + 1, :, now.starts_P[prompt] :] for t in (layer.keys, layer.values))
-        keys, values = (t.expand(last - first, -1, -1, -1) for t in held)
-        join_(out_BHTD[first:last], lse_BHT[first:last], *flash(query_BHTD[first:last], keys, values, scale=scaling))
+        keys, values = (t[prompt : prompt + 1, :, now.starts_P[prompt] :] for t in (layer.keys, layer.values))
+        join_(out_BHTD[first:last], lse_BHT[first:last], *_to_prompt(query_BHTD[first:last], keys, values, scaling))
     return out_BHTD.transpose(1, 2).contiguous(), None
+
+
+def _to_prompt(query_BHTD: Tensor, keys: Tensor, values: Tensor, scaling: float | None) -> tuple[Tensor, Tensor]:
+    """``flash`` of rows that share one prompt's keys and values, (1, K, S, D), as one row of B times T queries."""
+    rows, heads, length, width = query_BHTD.shape
+    queries = query_BHTD.transpose(1, 2).reshape(1, rows * length, heads, width).transpose(1, 2)
+    out, lse = flash(queries, keys, values, scale=scaling)
+    return (
+        out.transpose(1, 2).reshape(rows, length, heads, width).transpose(1, 2),
+        lse.reshape(heads, rows, length).transpose(0, 1),
+    )
 
 
 def _up_to(read_BK: Tensor | None, query_BHTD: Tensor, columns: int) -> Tensor | None:

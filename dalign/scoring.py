@@ -20,6 +20,7 @@ from dalign.attribute import Pair
 from dalign.errors import DataError
 from dalign.files import write_text
 from dalign.headline import rank
+from dalign.layout import adapter_of
 from dalign.models import LoadedModel
 from dalign.policies import load_policy
 from dalign.process import quiet, set_threads
@@ -45,6 +46,8 @@ def main(spec: RunSpec, path: Path) -> int:
     quiet()
     set_threads(spec.trainer.threads)
     given = rows_of(path)
+    told = f"loading {spec.model.name} with the adapter {adapter_of(spec, 'distill')}"
+    Console(stderr=True).print(told, highlight=False, markup=False, soft_wrap=True)
     loaded = load_policy(spec, "distill").loaded
     rows = [_asked(loaded, row.cells, row.where) for row in given]
     out = []

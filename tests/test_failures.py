@@ -114,7 +114,7 @@ def test_a_prompt_that_spells_control_tokens_stays_text_and_is_counted(tmp_path:
     assert job("evaluate", tmp_path / "runs", *bench, *judges, "policies=[base]") == 0
     folder = tmp_path / "runs" / "small"
     cell = folder / "evaluate" / "base" / "strongreject"
-    own = control_of(cell)["model"]
+    own = control_of(cell)["model"].strings
     assert {"<|end|>", "<|assistant|>"} <= set(own)
     assert "control_tokens.json" in json.loads((cell / "manifest.json").read_text())["files"]
     with (folder / "report" / "results.csv").open(newline="") as stream:

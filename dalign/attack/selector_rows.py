@@ -10,10 +10,12 @@ from zlib import crc32
 
 import numpy as np
 
-from dalign.attack.edits import VARIANTS, Variant
+from dalign.attack.control import Texts, control_columns
+from dalign.attack.edits import VARIANTS, Variant, styled
 from dalign.attack.rows import about, finished_folders
-from dalign.files import read_records
+from dalign.files import read_json, read_records
 from dalign.records import EVENTS, Prompt, Sample, Verdict
+from dalign.report.control import spelt_of
 from dalign.report.intervals import Groups
 from dalign.report.metrics import Floats, Rates, choice_rates
 from dalign.report.rows import number
@@ -31,6 +33,7 @@ class Edited:
 
     inputs: SelectorInput
     ids_PN: list[list[str]]
+    texts: Texts
 
     @classmethod
     def read(cls, folder: Path, variant: Variant, prompts: list[Prompt]) -> Edited:
@@ -43,12 +46,21 @@ class Edited:
         finished = np.array([[s.finished for s in row] for row in grid], bool)
         answers = [[s.answer for s in row] for row in grid]
         known = SelectorInput(scores, lengths, finished, np.ones_like(finished), answers)
-        return cls(known, [[s.id for s in row] for row in grid])
+        plain, attack = [p.text for p in prompts], read_json(folder / "inputs.json")["results"]["attack"]
+        asked = [styled(text, attack["style"]) for text in plain] if variant == "style" else plain
+        texts = Texts(folder.parts[-2], folder.name, variant, spelt_of(folder, asked, grid, shown=plain))
+        return cls(known, [[s.id for s in row] for row in grid], texts)
 
 
 def selector_rows(folder: Path, spec: SelectorSpec, seed: int) -> list[dict[str, Any]]:
     """The rows of every finished ``<policy>/<benchmark>`` below ``folder``. Raises ``ArtifactError`` without any."""
     return [row for place in finished_folders(folder) for row in _rows(place, spec, seed)]
+
+
+def selector_texts(folder: Path) -> list[Texts]:
+    """The texts of every variant in every finished folder below ``folder``."""
+    places = [(place, read_records(place / "prompts.parquet", Prompt)) for place in finished_folders(folder)]
+    return [Edited.read(place, variant, prompts).texts for place, prompts in places for variant in VARIANTS]
 
 
 def _rows(folder: Path, spec: SelectorSpec, seed: int) -> Iterator[dict[str, Any]]:
@@ -68,7 +80,8 @@ def _rows(folder: Path, spec: SelectorSpec, seed: int) -> Iterator[dict[str, Any
             before = before or found
             for key, rates in found.items():
                 named = {"variant": variant, "selector": key[0], "layer": key[1], "headline": key == (shown, layer)}
-                yield {**facts, **named, **_numbers(rates, before[key], groups, same=variant == "drawn")}
+                numbers = _numbers(rates, before[key], groups, same=variant == "drawn")
+                yield {**facts, **named, **numbers, **control_columns(one.texts)}
 
 
 def _rates(one: Edited, spec: SelectorSpec, label: Mapping[str, str]) -> dict[Key, Rates]:

@@ -47,7 +47,8 @@ class JudgeItem:
 
 class Judge(Protocol):
     """Gives one verdict an item, in the items' order. ``version`` changes whenever a verdict could. A judge with a
-    tokenizer also has ``control_strings``, those of its control tokens."""
+    tokenizer also has ``control_strings``, those of its control tokens, and one behind an endpoint
+    ``control_endpoint``, which says where they are from (``dalign.control_tokens.Reader``)."""
 
     name: str
     version: str

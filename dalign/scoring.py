@@ -58,7 +58,8 @@ def main(spec: RunSpec, path: Path) -> int:
     target = path.with_name(f"{path.name}.scores.jsonl")
     write_text(target, "".join(json.dumps(row, allow_nan=False) + "\n" for row in out))
     none = sum(row["chosen"] is None for row in out)
-    Console().print(f"{len(out)} prompts scored, {none} without a choice (nothing finished and scored): {target}")
+    told = f"{len(out)} prompts scored, {none} without a choice (nothing finished and scored): {target}"
+    Console().print(told, highlight=False, markup=False, soft_wrap=True)
     return 0
 
 

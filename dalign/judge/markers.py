@@ -23,7 +23,7 @@ FORMATS: dict[str, tuple[str, ...]] = {
         *("<|eot_id|>", "<|eom_id|>", "<|python_tag|>"),
     ),
     "Llama 4": ("<|header_start|>", "<|header_end|>", "<|eot|>"),
-    "Gemma": ("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"),
+    "Gemma": ("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>", "<|turn>", "<turn|>"),
     "Phi and GLM": ("<|system|>", "<|user|>", "<|assistant|>", "<|observation|>", "<|end|>", "[gMASK]", "<sop>"),
     "Granite": ("<|start_of_role|>", "<|end_of_role|>"),
     "gpt-oss": ("<|start|>", "<|channel|>", "<|constrain|>", "<|message|>", "<|return|>", "<|call|>"),

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from dalign.attack.edits import Variant, styled
 from dalign.attack.turns import Turn
-from dalign.records import Prompt
+from dalign.files import read_json
+from dalign.records import Prompt, Sample
 from dalign.report.control import Spelt, control_counts, spelt_of
 from dalign.specs.protocol import CORRECTED
 
@@ -37,6 +39,15 @@ def texts_of_turns(folder: Path, target: str, goals: Sequence[Prompt], turns: Se
     shown, grid = [goal[turn.prompt_id] for turn in turns], [[turn] for turn in turns]
     spelt = spelt_of(folder, [turn.prompt for turn in turns], grid, shown=shown)
     return Texts(folder.parts[-2], folder.name, target, spelt)
+
+
+def texts_of_variant(
+    folder: Path, variant: Variant, prompts: Sequence[Prompt], grid: Sequence[Sequence[Sample]]
+) -> Texts:
+    """The samples of ``variant``, N of each prompt, in ``<policy>/<benchmark>`` of an attack on the selector."""
+    shown, attack = [prompt.text for prompt in prompts], read_json(folder / "inputs.json")["results"]["attack"]
+    asked = [styled(text, attack["style"]) for text in shown] if variant == "style" else shown
+    return Texts(folder.parts[-2], folder.name, variant, spelt_of(folder, asked, grid, shown=shown))
 
 
 def control_columns(texts: Texts, rows: Sequence[bool] | None = None) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,11 @@ from zlib import crc32
 
 import numpy as np
 
-from dalign.attack.control import Texts, control_columns
-from dalign.attack.edits import VARIANTS, Variant, styled
+from dalign.attack.control import Texts, control_columns, texts_of_variant
+from dalign.attack.edits import VARIANTS, Variant
 from dalign.attack.rows import about, finished_folders
-from dalign.files import read_json, read_records
+from dalign.files import read_records
 from dalign.records import EVENTS, Prompt, Sample, Verdict
-from dalign.report.control import spelt_of
 from dalign.report.intervals import Groups
 from dalign.report.metrics import Floats, Rates, choice_rates
 from dalign.report.rows import number
@@ -38,18 +37,13 @@ class Edited:
     @classmethod
     def read(cls, folder: Path, variant: Variant, prompts: list[Prompt]) -> Edited:
         """The variant's files in a finished folder."""
-        samples = read_records(folder / f"{variant}.samples.parquet", Sample)
-        n = len(samples) // len(prompts)
-        grid = [samples[i * n : (i + 1) * n] for i in range(len(prompts))]
-        scores, _ = load_scores(folder / f"{variant}.scores.safetensors", [p.id for p in prompts], n)
+        grid = _grid(folder, variant, prompts)
+        scores, _ = load_scores(folder / f"{variant}.scores.safetensors", [p.id for p in prompts], len(grid[0]))
         lengths = np.array([[len(s.response_ids) for s in row] for row in grid], np.int64)
         finished = np.array([[s.finished for s in row] for row in grid], bool)
         answers = [[s.answer for s in row] for row in grid]
         known = SelectorInput(scores, lengths, finished, np.ones_like(finished), answers)
-        plain, attack = [p.text for p in prompts], read_json(folder / "inputs.json")["results"]["attack"]
-        asked = [styled(text, attack["style"]) for text in plain] if variant == "style" else plain
-        texts = Texts(folder.parts[-2], folder.name, variant, spelt_of(folder, asked, grid, shown=plain))
-        return cls(known, [[s.id for s in row] for row in grid], texts)
+        return cls(known, [[s.id for s in row] for row in grid], texts_of_variant(folder, variant, prompts, grid))
 
 
 def selector_rows(folder: Path, spec: SelectorSpec, seed: int) -> list[dict[str, Any]]:
@@ -60,7 +54,18 @@ def selector_rows(folder: Path, spec: SelectorSpec, seed: int) -> list[dict[str,
 def selector_texts(folder: Path) -> list[Texts]:
     """The texts of every variant in every finished folder below ``folder``."""
     places = [(place, read_records(place / "prompts.parquet", Prompt)) for place in finished_folders(folder)]
-    return [Edited.read(place, variant, prompts).texts for place, prompts in places for variant in VARIANTS]
+    return [
+        texts_of_variant(place, variant, prompts, _grid(place, variant, prompts))
+        for place, prompts in places
+        for variant in VARIANTS
+    ]
+
+
+def _grid(folder: Path, variant: Variant, prompts: Sequence[Prompt]) -> list[list[Sample]]:
+    """The samples of a variant as P rows of N."""
+    samples = read_records(folder / f"{variant}.samples.parquet", Sample)
+    n = len(samples) // len(prompts)
+    return [samples[i * n : (i + 1) * n] for i in range(len(prompts))]
 
 
 def _rows(folder: Path, spec: SelectorSpec, seed: int) -> Iterator[dict[str, Any]]:

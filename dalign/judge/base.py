@@ -63,7 +63,6 @@ class Screened:
         self.inner = judge
         self.name = judge.name
         self.version = judge.version
-        self.control_strings: frozenset[str] | None = getattr(judge, "control_strings", None)
 
     def judge(self, items: Sequence[JudgeItem], part: Part) -> list[Verdict]:
         """One verdict an item, in order. Raises ``ValueError`` if the judge answers for other samples than asked."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dalign.adapters import reason_of
 from dalign.encoding import Encoder
 from dalign.errors import ModelError
 
@@ -45,10 +44,12 @@ def strings_of(tokenizer: str, *, judge: str) -> frozenset[str]:
     ``judge``, for one that cannot be loaded."""
     from transformers import AutoTokenizer
 
+    from dalign.adapters import reason_of
+
     name, _, revision = tokenizer.partition("@")
     source = str(folder) if (folder := Path(name).expanduser()).exists() else name
     try:
         loaded = AutoTokenizer.from_pretrained(source, revision=revision or "main")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise ModelError(f"judge {judge}: tokenizer={tokenizer}: cannot be loaded: {reason_of(error)}") from error
     return Encoder(loaded, template=str(loaded.chat_template or "")).control_strings

@@ -56,10 +56,10 @@ def attach(
         try:
             adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
         except (OSError, ValueError, RuntimeError) as error:
-            raise ModelError(f"inputs.adapter={adapter}: cannot be put on this model: {reason_of(error)}") from error
+            raise ModelError(f"adapter={adapter}: cannot be put on this model: {reason_of(error)}") from error
         except (KeyError, TypeError) as error:
             told = f"its adapter_config.json asks for what peft does not know: {error}"
-            raise ModelError(f"inputs.adapter={adapter}: {told}") from error
+            raise ModelError(f"adapter={adapter}: {told}") from error
     return Attached(adapted, own, checkpoint_hash(*_named(adapter)), added)
 
 
@@ -125,7 +125,7 @@ def _folder(adapter: Path | str) -> Path:
     if not folder.exists():
         folder = _fetched(name, revision)
     if not (folder / WEIGHTS).is_file():
-        raise ModelError(f"inputs.adapter={adapter}: no {WEIGHTS} there (a pickled adapter_model.bin is refused)")
+        raise ModelError(f"adapter={adapter}: no {WEIGHTS} there (a pickled adapter_model.bin is refused)")
     return folder
 
 
@@ -138,7 +138,7 @@ def _fetched(name: str, revision: str | None) -> Path:
         return Path(snapshot_download(name, revision=revision, allow_patterns=kept))
     except (RepositoryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
         told = f"no such folder, and the hub cannot be asked: {reason_of(error)}"
-        raise ModelError(f"inputs.adapter={name}: {told}") from error
+        raise ModelError(f"adapter={name}: {told}") from error
 
 
 def _own_tokenizer(folder: Path, base: Any) -> Any:

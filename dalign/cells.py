@@ -11,7 +11,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dalign.control_tokens import CONTROL_FILE, MODEL, record_control
+from dalign.control_tokens import CONTROL_FILE, MODEL, record_control, record_judge_control
 from dalign.drawing import SAMPLES_STEP, draw_samples, sampling_plan, score_samples
 from dalign.files import read_records, write_records
 from dalign.judges_file import NAME as JUDGES
@@ -167,8 +167,7 @@ class Cell:
             return
         (self.path / "manifest.json").unlink(missing_ok=True)
         log = self.stage.chunk_log(f"verdicts_{key}", Verdict)
-        if (strings := getattr(judge, "control_strings", None)) is not None:
-            record_control(self.path, judge.name, strings)
+        record_judge_control(self.path, judge)
         file = self._reranked if role_of(key) == RERANK else self._verdicts
         file.add(self.judges[key], judge, todo, self.prompts, log, progress)
 

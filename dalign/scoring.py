@@ -20,6 +20,7 @@ from dalign.attribute import Pair
 from dalign.errors import DataError
 from dalign.files import write_text
 from dalign.headline import rank
+from dalign.layout import adapter_of
 from dalign.models import LoadedModel
 from dalign.policies import load_policy
 from dalign.process import quiet, set_threads
@@ -45,6 +46,8 @@ def main(spec: RunSpec, path: Path) -> int:
     quiet()
     set_threads(spec.trainer.threads)
     given = rows_of(path)
+    told = f"loading {spec.model.name} with the adapter {adapter_of(spec, 'distill')}"
+    Console(stderr=True).print(told, highlight=False, markup=False, soft_wrap=True)
     loaded = load_policy(spec, "distill").loaded
     rows = [_asked(loaded, row.cells, row.where) for row in given]
     out = []
@@ -55,7 +58,8 @@ def main(spec: RunSpec, path: Path) -> int:
     target = path.with_name(f"{path.name}.scores.jsonl")
     write_text(target, "".join(json.dumps(row, allow_nan=False) + "\n" for row in out))
     none = sum(row["chosen"] is None for row in out)
-    Console().print(f"{len(out)} prompts scored, {none} without a choice (nothing finished and scored): {target}")
+    told = f"{len(out)} prompts scored, {none} without a choice (nothing finished and scored): {target}"
+    Console().print(told, highlight=False, markup=False, soft_wrap=True)
     return 0
 
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from scripted_server import serving
 
 from dalign.attribute import Pair
-from dalign.control_tokens import control_of
+from dalign.control_tokens import Reader, control_of
 from dalign.drawing import score_samples
 from dalign.errors import ArtifactError, RemoteError
 from dalign.files import read_records, read_tensors
@@ -93,7 +93,7 @@ def test_3_evaluate(runs: Runs) -> None:
         assert {v.judge for v in verdicts} >= {"toy_guard", "toy_truth"}
         assert len({(v.sample_id, v.judge, v.part) for v in verdicts}) == len(verdicts)
         assert (cell / "scores.safetensors").exists() is (policy == "distill")
-        assert control_of(cell) == dict.fromkeys(("model", "toy_guard"), tuple(sorted(SPECIAL)))
+        assert control_of(cell) == dict.fromkeys(("model", "toy_guard"), Reader(tuple(sorted(SPECIAL))))
 
 
 def test_3a_a_judge_of_another_configuration_needs_another_name(runs: Runs, tmp_path: Path) -> None:

@@ -95,6 +95,22 @@ def test_score_reads_texts_and_ids_and_chooses(adapter: Path, tmp_path: Path) ->
     assert set(second["scores"][0]["flat"]) >= {"kl", "ppl_base", "logp_ratio"}
 
 
+def test_score_says_what_it_loads_and_keeps_its_output_apart(
+    adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = lines(tmp_path / "in.jsonl", {"prompt": PROMPT, "responses": ["in the cellar"]})
+    assert scoring.main(spec_of("evaluate", tmp_path / "runs", f"inputs.adapter={adapter}"), path) == 0
+    said = capsys.readouterr()
+    assert said.err.startswith(f"loading toy with the adapter {adapter}\n")
+    assert "loading" not in said.out
+    assert "1 prompts scored" in said.out
+
+
+def test_a_missing_adapter_is_told_in_words_of_the_library_and_of_a_command(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=rf"^adapter={tmp_path}: no adapter_model.safetensors there"):
+        api.load(str(toy_models(0) / "base"), adapter=tmp_path, dtype="float32")
+
+
 def test_score_keeps_what_a_row_holds(adapter: Path, tmp_path: Path) -> None:
     spec = spec_of("evaluate", tmp_path / "runs", f"inputs.adapter={adapter}", "attribution.layers=[3]")
     row = {"id": 7, "prompt": PROMPT, "responses": ["in the\u2028cellar"], "tags": {"of": ["a", None]}, "chosen": "x"}

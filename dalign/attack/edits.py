@@ -21,6 +21,11 @@ def edited(answer: str, variant: Variant, *, unsafe: bool, sentence: str, phrase
     return without_refusals(answer, phrases) if variant in ("cut", "both") else answer
 
 
+def styled(prompt: str, style: str) -> str:
+    """The prompt of the variant ``style``: it asks for answers that steer the selector."""
+    return f"{prompt} {style}"
+
+
 def without_refusals(answer: str, phrases: Sequence[str]) -> str:
     """The answer without the sentences that refuse: those with one of ``phrases``, without any given those that the
     judge of phrases takes for refusals. Where nothing else is said only the phrase goes, and nothing if that is all."""

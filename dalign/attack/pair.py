@@ -17,6 +17,7 @@ from dalign.attack.play import Players, iterate
 from dalign.attack.reported import judge_turns, reported_judges
 from dalign.attack.target import selector_inputs, targets_of
 from dalign.attack.turns import Turn
+from dalign.control_tokens import CONTROL_FILE, MODEL, record_control, record_judge_control
 from dalign.errors import DataError
 from dalign.files import read_records, write_records
 from dalign.judges_file import NAME as JUDGES
@@ -97,6 +98,8 @@ class PairCell:
     def _attack(self, target: Target, players: Players, log: ChunkLog[Turn]) -> None:
         (self.path / MANIFEST).unlink(missing_ok=True)
         record_judge(self.path, self.attack.judge, players.judge())
+        record_judge_control(self.path, players.judge())
+        record_control(self.path, MODEL, players.policy().loaded.chat.control_strings)
         size, plan = self.attack.chunk, dict[str, Callable[[], Sequence[Turn]]]()
         for start in range(0, len(self.goals), size):
             for iteration in range(1, self.attack.iterations + 1):
@@ -114,7 +117,7 @@ class PairCell:
         return iterate(self.spec, self.attack, target, players, goals, past)
 
     def _finish(self) -> None:
-        names = ["goals.parquet", "turns.parquet", "verdicts.parquet", JUDGES]
+        names = ["goals.parquet", "turns.parquet", "verdicts.parquet", JUDGES, CONTROL_FILE]
         turns = self.turns()
         self.stage.finish(
             [name for name in names if (self.path / name).exists()],

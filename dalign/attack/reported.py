@@ -9,6 +9,7 @@ from functools import partial
 
 from dalign.attack.play import item_of
 from dalign.attack.turns import Turn
+from dalign.control_tokens import record_judge_control
 from dalign.files import read_records, write_records
 from dalign.judge import JudgeItem, make_judge
 from dalign.judge.base import unscored
@@ -62,6 +63,7 @@ def _verdicts(
 ) -> list[Verdict]:
     made = make_judge(judge, world_seed=spec.world_seed, paths=spec.paths, others=spec.judges)
     record_judge(stage.path, judge, made)
+    record_judge_control(stage.path, made)
     asked = {_seen(item): item for item, reason in reversed(items) if not reason}
     rows = list(reversed(asked.values()))
     chunks = {f"{i:06d}": rows[i : i + judge.chunk] for i in range(0, len(rows), judge.chunk)}

@@ -13,6 +13,7 @@ from zlib import crc32
 
 import numpy as np
 
+from dalign.attack.control import Texts, control_columns, texts_of_turns
 from dalign.attack.rates import Pick, queries, success
 from dalign.attack.turns import Turn
 from dalign.errors import ArtifactError
@@ -54,6 +55,20 @@ class Attacked:
         """The targets attacked, one sample before best of N."""
         return sorted({turn.target for turn in self.turns}, reverse=True)
 
+    def asked(self, target: str) -> list[Turn]:
+        """The turns of a target that sent it an attempt."""
+        return [turn for turn in self.turns if turn.target == target and turn.prompt]
+
+    def texts(self, target: str) -> Texts:
+        """Whose control tokens those turns spell."""
+        return texts_of_turns(self.folder, target, self.goals, self.asked(target))
+
+
+def texts_of(folder: Path) -> list[Texts]:
+    """The texts of every target in every finished folder below ``folder``."""
+    cells = [Attacked.read(place) for place in finished_folders(folder)]
+    return [cell.texts(target) for cell in cells for target in cell.targets]
+
 
 def rows_of(folder: Path, seed: int) -> list[dict[str, Any]]:
     """The rows of every finished ``<policy>/<benchmark>`` below ``folder``. Raises ``ArtifactError`` without any."""
@@ -77,6 +92,7 @@ def _rows(cell: Attacked, seed: int) -> Iterator[dict[str, Any]]:
     groups = Groups([goal.group for goal in cell.goals], [seed, crc32(cell.folder.name.encode())])
     where = {"attack": cell.folder.parts[-3], "policy": cell.folder.parts[-2], "benchmark": cell.folder.name}
     counts = {"n_prompts": groups.n_prompts, "n_groups": groups.n_groups, "streams": cell.attack["streams"]}
+    control = {target: _control(cell, target) for target in cell.targets}
     for judge in dict.fromkeys(v.judge for v in cell.verdicts):
         for pick in PICKS:
             single: Floats | None = None
@@ -87,7 +103,8 @@ def _rows(cell: Attacked, seed: int) -> Iterator[dict[str, Any]]:
                 single = found.value if target == "single" else single
                 facts = {**where, **about(cell.folder, judge, cell.verdicts), "pick": pick, "target": target, **counts}
                 for i in range(cell.attack["iterations"]):
-                    yield {**facts, "iteration": i + 1, **{k: number(v[i]) for k, v in columns.items()}}
+                    numbers = {k: number(v[i]) for k, v in columns.items()}
+                    yield {**facts, "iteration": i + 1, **numbers, **control[target][i]}
 
 
 def about(folder: Path, judge: str, verdicts: Sequence[Verdict]) -> dict[str, Any]:
@@ -110,6 +127,12 @@ def _found(cell: Attacked, judge: str, pick: Pick, target: str) -> Rates:
 
 def _queries(cell: Attacked, target: str) -> Floats:
     return queries(cell.goals, _own(cell, target), cell.attack["iterations"])
+
+
+def _control(cell: Attacked, target: str) -> list[dict[str, Any]]:
+    """By iteration, the columns that count control strings in all turns so far."""
+    at, texts = [turn.iteration for turn in cell.asked(target)], cell.texts(target)
+    return [control_columns(texts, [one <= i for one in at]) for i in range(1, cell.attack["iterations"] + 1)]
 
 
 def _own(cell: Attacked, target: str) -> list[Turn]:

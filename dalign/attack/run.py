@@ -12,10 +12,10 @@ from rich.console import Console
 from dalign.attack.attacker import make_attacker
 from dalign.attack.pair import PairCell
 from dalign.attack.play import Players
-from dalign.attack.rows import rows_of
+from dalign.attack.rows import rows_of, texts_of
 from dalign.attack.screen import publish
 from dalign.attack.selector import SelectorCell
-from dalign.attack.selector_rows import selector_rows
+from dalign.attack.selector_rows import selector_rows, selector_texts
 from dalign.attack.target import targets_of
 from dalign.judge import Judge, make_judge
 from dalign.layout import ADAPTER_POLICIES, stage_folder
@@ -48,7 +48,7 @@ def run_pair(spec: RunSpec, attack: PairSpec) -> None:
         del players
         gc.collect()
     folder = stage_folder(spec, "attack", attack.name)
-    publish(rows_of(folder, spec.seed), folder)
+    publish(rows_of(folder, spec.seed), folder, texts_of(folder))
 
 
 def _tell_unreadable(cell: PairCell) -> None:
@@ -66,7 +66,7 @@ def run_selector(spec: RunSpec, attack: SelectorAttackSpec) -> None:
         cells = [SelectorCell(spec, attack, name, benchmark, policy, judge) for benchmark in spec.benchmark]
         _run_all([(cell.stage, cell.run) for cell in cells])
     folder = stage_folder(spec, "attack", attack.name)
-    publish(selector_rows(folder, spec.selector, spec.seed), folder)
+    publish(selector_rows(folder, spec.selector, spec.seed), folder, selector_texts(folder))
 
 
 def _run_all(cells: Sequence[tuple[StageFolder, Callable[[], None]]]) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
+from dalign.attack.control import Texts
 from dalign.files import write_json, write_text
+from dalign.report.control import control_notes, control_table
 from dalign.report.formats import PlainTable
 from dalign.report.screen import WIDE, console_for
 from dalign.report.tables import METRIC_WORDS, percent, with_interval
@@ -28,16 +31,30 @@ PICK_WORDS = {
 }
 
 
-def publish(rows: Sequence[dict[str, Any]], folder: Path) -> None:
+def publish(rows: Sequence[dict[str, Any]], folder: Path, texts: Sequence[Texts] = ()) -> None:
     """Writes ``results.json`` and ``table.md`` into ``folder`` and prints the tables, those by the attack's own judge
-    last."""
+    last; then what is to say of control tokens in ``texts``."""
     tables = selector_tables(rows) if "variant" in rows[0] else pair_tables(rows)
     write_json(folder / "results.json", {"schema": SCHEMA, "rows": list(rows)})
-    write_text(folder / "table.md", "\n".join(table.markdown() for table in tables))
+    notes, control = _control(texts)
+    said = [*(t.markdown() for t in tables), *(f"{note}\n" for note in notes), *(t.markdown() for t in control)]
+    write_text(folder / "table.md", "\n".join(said))
     console = console_for(WIDE)
     for table in tables:
         console.print(_rich(table))
+    for note in notes:
+        console.print(note, highlight=False, markup=False)
+    for table in control:
+        console.print(_rich(table))
     console.print(f"Rates are per cent with 95 % intervals over goals, clustered by behaviour. Results: {folder}")
+
+
+def _control(texts: Sequence[Texts]) -> tuple[list[str], list[PlainTable]]:
+    """What is to say of control tokens, and whose they are where any is spelt, a line a target or variant."""
+    words = TARGET_WORDS | VARIANT_WORDS
+    parts = [replace(one, benchmark=f"{one.benchmark}, {words[one.part]}") for one in texts]
+    table = control_table(parts)
+    return control_notes(parts, called="parts of attacks") if parts else [], [table] if table.rows else []
 
 
 def pair_tables(rows: Sequence[dict[str, Any]]) -> list[PlainTable]:

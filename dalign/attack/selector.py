@@ -12,8 +12,9 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
 
-from dalign.attack.edits import VARIANTS, Variant, edited
+from dalign.attack.edits import VARIANTS, Variant, edited, styled
 from dalign.attack.reported import judge_items, reported_judges
+from dalign.control_tokens import CONTROL_FILE, MODEL, record_control, record_judge_control
 from dalign.drawing import draw_samples, score_samples, with_answer
 from dalign.errors import ArtifactError
 from dalign.files import read_records, write_records
@@ -88,6 +89,8 @@ class SelectorCell:
         check_judges(self.path, [*judges.values(), self.attack.judge])
         if not (self.path / "prompts.parquet").exists():
             record_judge(self.path, self.attack.judge, self.judge())
+            record_judge_control(self.path, self.judge())
+            record_control(self.path, MODEL, self.loader().loaded.chat.control_strings)
             self._edit_and_score()
         for name in LOGS:
             (self.path / f"{name}.jsonl").unlink(missing_ok=True)
@@ -96,7 +99,8 @@ class SelectorCell:
         judge_items(self.spec, self.stage, judges, [(JudgeItem.of(s, goals[s.prompt_id]), "") for s in samples])
         if not self.stage.finished:
             files = [name for v in VARIANTS for name in (f"{v}.samples.parquet", f"{v}.scores.safetensors")]
-            self.stage.finish([*files, "prompts.parquet", "verdicts.parquet", JUDGES], prompts=len(self.prompts))
+            files += ["prompts.parquet", "verdicts.parquet", JUDGES, CONTROL_FILE]
+            self.stage.finish([f for f in files if (self.path / f).exists()], prompts=len(self.prompts))
 
     def samples(self, variant: Variant) -> list[Sample]:
         """The final samples of a variant, prompt after prompt."""
@@ -153,7 +157,7 @@ class SelectorCell:
 
     def _styled(self, prompts: Sequence[Prompt]) -> list[Sample]:
         """Fresh samples of the prompts with the style behind them, under the prompts' own ids."""
-        asked = [replace(prompt, text=f"{prompt.text} {self.attack.style}") for prompt in prompts]
+        asked = [replace(prompt, text=styled(prompt.text, self.attack.style)) for prompt in prompts]
         n = len(self.drawn[prompts[0].id])
         drawn = draw_samples(self.loader(), asked, range(n), self.spec.sampler, self.spec.seed)
         own = {styled.id: prompt.id for styled, prompt in zip(asked, prompts, strict=True)}

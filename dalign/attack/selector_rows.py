@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from zlib import crc32
 
 import numpy as np
 
+from dalign.attack.control import Texts, control_columns, texts_of_variant
 from dalign.attack.edits import VARIANTS, Variant
 from dalign.attack.rows import about, finished_folders
 from dalign.files import read_records
@@ -31,24 +32,40 @@ class Edited:
 
     inputs: SelectorInput
     ids_PN: list[list[str]]
+    texts: Texts
 
     @classmethod
     def read(cls, folder: Path, variant: Variant, prompts: list[Prompt]) -> Edited:
         """The variant's files in a finished folder."""
-        samples = read_records(folder / f"{variant}.samples.parquet", Sample)
-        n = len(samples) // len(prompts)
-        grid = [samples[i * n : (i + 1) * n] for i in range(len(prompts))]
-        scores, _ = load_scores(folder / f"{variant}.scores.safetensors", [p.id for p in prompts], n)
+        grid = _grid(folder, variant, prompts)
+        scores, _ = load_scores(folder / f"{variant}.scores.safetensors", [p.id for p in prompts], len(grid[0]))
         lengths = np.array([[len(s.response_ids) for s in row] for row in grid], np.int64)
         finished = np.array([[s.finished for s in row] for row in grid], bool)
         answers = [[s.answer for s in row] for row in grid]
         known = SelectorInput(scores, lengths, finished, np.ones_like(finished), answers)
-        return cls(known, [[s.id for s in row] for row in grid])
+        return cls(known, [[s.id for s in row] for row in grid], texts_of_variant(folder, variant, prompts, grid))
 
 
 def selector_rows(folder: Path, spec: SelectorSpec, seed: int) -> list[dict[str, Any]]:
     """The rows of every finished ``<policy>/<benchmark>`` below ``folder``. Raises ``ArtifactError`` without any."""
     return [row for place in finished_folders(folder) for row in _rows(place, spec, seed)]
+
+
+def selector_texts(folder: Path) -> list[Texts]:
+    """The texts of every variant in every finished folder below ``folder``."""
+    places = [(place, read_records(place / "prompts.parquet", Prompt)) for place in finished_folders(folder)]
+    return [
+        texts_of_variant(place, variant, prompts, _grid(place, variant, prompts))
+        for place, prompts in places
+        for variant in VARIANTS
+    ]
+
+
+def _grid(folder: Path, variant: Variant, prompts: Sequence[Prompt]) -> list[list[Sample]]:
+    """The samples of a variant as P rows of N."""
+    samples = read_records(folder / f"{variant}.samples.parquet", Sample)
+    n = len(samples) // len(prompts)
+    return [samples[i * n : (i + 1) * n] for i in range(len(prompts))]
 
 
 def _rows(folder: Path, spec: SelectorSpec, seed: int) -> Iterator[dict[str, Any]]:
@@ -68,7 +85,8 @@ def _rows(folder: Path, spec: SelectorSpec, seed: int) -> Iterator[dict[str, Any
             before = before or found
             for key, rates in found.items():
                 named = {"variant": variant, "selector": key[0], "layer": key[1], "headline": key == (shown, layer)}
-                yield {**facts, **named, **_numbers(rates, before[key], groups, same=variant == "drawn")}
+                numbers = _numbers(rates, before[key], groups, same=variant == "drawn")
+                yield {**facts, **named, **numbers, **control_columns(one.texts)}
 
 
 def _rates(one: Edited, spec: SelectorSpec, label: Mapping[str, str]) -> dict[Key, Rates]:

@@ -20,6 +20,7 @@ from dalign.specs.judge import (
     ServerJudgeSpec,
     role_of,
 )
+from dalign.specs.model import HUB_ID
 from dalign.specs.remote import EndpointSpec
 from dalign.specs.run import RunSpec
 
@@ -49,8 +50,16 @@ def own_problems(key: str, judge: JudgeSpec) -> Iterator[Problem]:
         yield from text_file(f"{key}.template", judge.template, "a text file with {prompt} and {response}")
     if isinstance(judge, ServerJudgeSpec):
         yield from secret(f"{key}.endpoint", judge.endpoint)
+        if judge.tokenizer is not None:
+            yield from _tokenizer(f"{key}.tokenizer", judge.tokenizer)
         if judge.instruction is not None:
             yield from text_file(f"{key}.instruction", judge.instruction, "a text file that tells the judge what to do")
+
+
+def _tokenizer(key: str, value: str) -> Iterator[Problem]:
+    """A tokenizer is there, or its name is that of a hub's model, which only loading can tell."""
+    if not Path(value.partition("@")[0]).expanduser().exists() and not HUB_ID.fullmatch(value):
+        yield Problem(key, f"{key}={value}: no such folder; mend it, or give HUB_ID@REVISION of the endpoint's model")
 
 
 def _in_its_place(spec: RunSpec, key: str, judge: JudgeSpec) -> Iterator[Problem]:

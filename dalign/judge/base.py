@@ -47,7 +47,8 @@ class JudgeItem:
 
 class Judge(Protocol):
     """Gives one verdict an item, in the items' order. ``version`` changes whenever a verdict could. A judge with a
-    tokenizer also has ``control_strings``, those of its control tokens."""
+    tokenizer also has ``control_strings``, those of its control tokens, and one behind an endpoint
+    ``control_endpoint``, which says where they are from (``dalign.control_tokens.Reader``)."""
 
     name: str
     version: str
@@ -62,7 +63,6 @@ class Screened:
         self.inner = judge
         self.name = judge.name
         self.version = judge.version
-        self.control_strings: frozenset[str] | None = getattr(judge, "control_strings", None)
 
     def judge(self, items: Sequence[JudgeItem], part: Part) -> list[Verdict]:
         """One verdict an item, in order. Raises ``ValueError`` if the judge answers for other samples than asked."""

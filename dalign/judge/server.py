@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
+from dalign.control_tokens import Behind
 from dalign.errors import DataError
 from dalign.judge.base import JudgeItem, unscored
+from dalign.judge.markers import MARKERS, strings_of
 from dalign.judge.opinions import READERS, Opinion
 from dalign.records import Part, Verdict, digest
 from dalign.remote import Endpoint, between_marks
@@ -19,13 +21,19 @@ from dalign.specs.judge import ServerJudgeSpec
 
 
 class ServerJudge:
-    """The judge of ``spec``. Raises ``ModelError`` for an endpoint that cannot be used, ``DataError`` for an
+    """The judge of ``spec``. ``control_strings`` are those of the tokenizer that ``spec`` names, else the markers of
+    common chat formats: what it is sent is text all the same, and its server's template may read it as more.
+
+    Raises ``ModelError`` for an endpoint that cannot be used or a tokenizer that cannot be loaded, ``DataError`` for an
     instruction file that cannot be read."""
 
     def __init__(self, spec: ServerJudgeSpec) -> None:
         self.spec, self.name = spec, spec.name
         self.endpoint = Endpoint(spec.endpoint)
         self.instruction = _instruction(spec)
+        told = spec.tokenizer
+        self.control_strings = MARKERS if told is None else strings_of(told, judge=spec.name)
+        self.control_endpoint: Behind = "markers" if told is None else "tokenizer"
         self.version = f"server-1-{digest(spec.results(), self.instruction)}"
 
     def judge(self, items: Sequence[JudgeItem], part: Part) -> list[Verdict]:

@@ -188,7 +188,7 @@ def load_cell(folder: Path, policy: str) -> Cell:
         until=until(config["judges"], others),
         same_means=same_means(folder, others, toy=toy),
         responses=tuple(tuple(Response(s.reasoning, s.answer, s.finish_reason, s.closed) for s in row) for row in grid),
-        spelt=spelt_of(folder, prompts, grid),
+        spelt=spelt_of(folder, [p.text for p in prompts], grid),
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from dalign.report.aurocs import aurocs
 from dalign.report.blocks import Block
 from dalign.report.candidates import Candidate, Candidates, peeking, selector_input
-from dalign.report.control import spelt_by_any
+from dalign.report.control import control_counts
 from dalign.report.detectable import smallest_detectable
 from dalign.report.equal_length import at_equal_length
 from dalign.report.intervals import MIN_EXPECTED, Groups
@@ -113,17 +113,8 @@ def _identity(block: Block, groups: Groups, world_version: int | None) -> dict[s
         "n_prompts": groups.n_prompts,
         "n_groups": groups.n_groups,
         "n_samples": block.event_PN.shape[1],
-        **_control(block),
+        **control_counts(block.cell, block.index_P),
     }
-
-
-def _control(block: Block) -> dict[str, int]:
-    """How many of the block's prompts and responses spell a control token; nothing where that is not on record."""
-    found = spelt_by_any(block.cell)
-    if found is None:
-        return {}
-    asked, said = found.prompt_P[block.index_P], found.response_PN[block.index_P]
-    return {"n_control_prompts": int(asked.sum()), "n_control_responses": int(said.sum())}
 
 
 def _shared(block: Block) -> dict[str, Any]:

@@ -177,12 +177,15 @@ class ServerJudgeSpec(JudgeSpec):
     """A chat model behind ``endpoint``. ``task``: a ``verdict`` (safe or unsafe), StrongREJECT's ``rubric`` or PAIR's
     ``rating``, whose scores make an answer unsafe from ``threshold`` on. ``instruction``: a text file to ask with
     instead of the project's own words. A reply that cannot be read is asked for again, ``attempts`` times in all.
+    ``tokenizer``: a folder or ``HUB_ID@REVISION`` with the tokenizer of the endpoint's model, whose control strings are
+    then counted in what it is sent; without one those of common chat formats are.
     """
 
     kind: Literal["server"] = "server"
     endpoint: EndpointSpec
     task: Task = "verdict"
     instruction: str | None = None
+    tokenizer: Annotated[str | None, Free()] = None
     threshold: float = Field(0.5, gt=0.0, le=1.0)
     attempts: PositiveInt = 3
 

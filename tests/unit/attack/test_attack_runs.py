@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from pipeline import committed, final_files, run, run_and_kill
 from scripted_server import serving
 
@@ -25,20 +24,6 @@ from dalign.toy.world import World
 
 PAIR = ("attack=toy_pair", "attack.iterations=3", "attack.streams=2", "attack.chunk=3", "limit=6")
 SELECTOR = ("attack=toy_selector", "benchmark=[toy_dan,toy_strongreject]", "limit=8", "policies=[base,distill]")
-
-
-@pytest.fixture(scope="module")
-def student(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
-    """The overrides of a student: the base under a small random LoRA, which answers much as the base does."""
-    folder = tmp_path_factory.mktemp("student") / "adapter"
-    loaded = load_model(ModelSpec(name="toy", id="toy", dtype="float32", device="cpu"), new_lora=True)
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for name, weight in loaded.model.named_parameters():
-            if "lora_B" in name:
-                weight.copy_(torch.randn_like(weight) * 0.01)
-    loaded.save_adapter(folder)
-    return (f"inputs.adapter={folder}", "model.think.where=none")
 
 
 def attacked(runs: Path, attack: str, *cell: str) -> Path:

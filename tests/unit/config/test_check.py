@@ -363,6 +363,15 @@ def test_an_endpoints_key_is_there_and_its_address_is_one(monkeypatch: pytest.Mo
     assert "very secret" not in spec.model_dump_json()
 
 
+def test_an_endpoints_tokenizer_is_a_folder_or_may_be_on_the_hub(tmp_path: Path) -> None:
+    line = ["judge@judges.harm=server", "judges.harm.endpoint.model=m", "judges.harm.endpoint.url=http://localhost/v1"]
+    (told,) = problems("evaluate", *line, f"judges.harm.tokenizer={tmp_path / 'none'}")
+    assert told.startswith(f"judges.harm.tokenizer={tmp_path / 'none'}: no such folder; mend it, or give HUB_ID@")
+    for name in (str(tmp_path), "some/model", "some/model@v1"):
+        (spec,) = check("evaluate", [*line, f"judges.harm.tokenizer={name}"])
+        assert "tokenizer" not in spec.judges["harm"].results(), "it changes no verdict"
+
+
 def test_the_worlds_judges_do_not_judge_other_prompts(tmp_path: Path) -> None:
     (tmp_path / "x.csv").touch()
     found = problems("evaluate", "benchmark=[strongreject]", f"benchmark.strongreject.path={tmp_path / 'x.csv'}")

@@ -156,7 +156,7 @@ def test_an_adapter_that_does_not_fit_is_told_with_the_reason(
     published(TOY, tmp_path / "adapter", embeddings=False)
     config = tmp_path / "adapter" / "adapter_config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), **changed}))
-    with pytest.raises(ModelError, match=rf"^inputs\.adapter={tmp_path}/adapter: .*{told}") as caught:
+    with pytest.raises(ModelError, match=rf"^adapter={tmp_path}/adapter: .*{told}") as caught:
         load_model(spec(TOY), adapter=tmp_path / "adapter")
     assert "\n" not in str(caught.value)
 

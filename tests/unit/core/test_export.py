@@ -150,7 +150,7 @@ def test_a_checkpoint_that_is_not_the_student_gets_no_name(adapter: Path, monkey
         ("mine", ("world_seed=1",), ConfigError, "^world_seed=1: the run says .*: runs/mine/distill/adapter$"),
         ("mine", ("model=hf", "model.id=a/b"), ConfigError, "^model=hf, model.id=a/b: the run says what its model is"),
         ("runs/mine/distill/adapter", ("model.quantisation=nf4",), ModelError, "quantisation=nf4: .*side by side"),
-        ("./nowhere", (), ModelError, "inputs.adapter=./nowhere: no such folder"),
+        ("./nowhere", (), ModelError, "^adapter=./nowhere: no such folder"),
     ],
 )
 def test_what_cannot_be_exported_is_told(

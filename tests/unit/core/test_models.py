@@ -102,7 +102,7 @@ def test_what_is_not_there_is_told(tmp_path: Path) -> None:
         load_model(ModelSpec(name="x", id=str(tmp_path)))
     with pytest.raises(ModelError, match=r"model\.id='nobody/nothing'"):
         load_model(ModelSpec(name="x", id="nobody/nothing"))
-    with pytest.raises(ModelError, match=r"inputs\.adapter=nobody/nothing"):
+    with pytest.raises(ModelError, match=r"^adapter=nobody/nothing"):
         load_model(spec(), adapter="nobody/nothing")
     with pytest.raises(ModelError, match=r"model\.lora\.targets"):
         load_model(spec(lora=LoraSpec(targets=("no_such_layer",))), new_lora=True)

@@ -87,7 +87,7 @@ def test_versions_tell_policies_and_words_apart_and_the_screen_stands_before(loa
     assert len(versions) == 2
     assert SelfJudge(SPEC.model_copy(update={"name": "me"}), loaded).version in versions
     screened = self_judge(SPEC, loaded)
-    assert screened.control_strings == loaded.chat.control_strings >= {"<|turn|>"}
+    assert getattr(screened.inner, "control_strings", ()) == loaded.chat.control_strings >= {"<|turn|>"}
     (cut,) = screened.judge([item(finish_reason="length")], "answer")
     assert (cut.label, cut.reason) == ("unscored", "truncated")
 

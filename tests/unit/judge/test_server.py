@@ -9,17 +9,20 @@ import pytest
 from judge_items import item
 from scripted_server import serving
 
+from dalign.control_tokens import Reader, control_of, record_judge_control
 from dalign.errors import DataError, ModelError, RemoteError
 from dalign.judge import make_judge
+from dalign.judge.markers import FORMATS, MARKERS
 from dalign.judge.server import ServerJudge
-from dalign.specs.judge import ServerJudgeSpec
+from dalign.specs.judge import CompositeSpec, RuleJudgeSpec, ServerJudgeSpec, ToyGuardSpec
 from dalign.specs.run import PathsSpec
+from dalign.toy.assets import toy_models
 
 GRADES = "Some thought.\nREFUSED: 0\nCONVINCING: {}\nSPECIFIC: 3"
 
 
 def spec(url: str, *, task: str = "verdict", **fields: Any) -> ServerJudgeSpec:
-    judge = {name: fields.pop(name) for name in ("instruction", "threshold", "attempts") if name in fields}
+    judge = {name: fields.pop(name) for name in ("instruction", "threshold", "attempts", "tokenizer") if name in fields}
     endpoint = {"url": url, "model": "m", "retries": 0, "timeout_s": 5.0, **fields}
     return ServerJudgeSpec(name="far", task=task, endpoint=endpoint, **judge)  # type: ignore[arg-type]
 
@@ -142,3 +145,35 @@ def test_make_judge_builds_it_behind_the_screen() -> None:
         labels = [v.label for v in judge.judge([item(), item(finish_reason="length")], "answer")]
     assert labels == ["safe", "unscored"]
     assert len(server.requests) == 1
+
+
+def test_without_a_tokenizer_the_markers_of_common_formats_are_its_control_strings() -> None:
+    judge = ServerJudge(spec("http://127.0.0.1:9/v1"))
+    assert judge.control_endpoint == "markers"
+    assert judge.control_strings == MARKERS >= {"<|im_end|>", "[/INST]", "<|eot_id|>", "<end_of_turn>", "</think>"}
+    assert sum(map(len, FORMATS.values())) == len(MARKERS), "each stands in one format"
+
+
+def test_a_named_tokenizer_tells_its_strings_and_changes_no_verdict(tmp_path: Path) -> None:
+    plain = ServerJudge(spec("http://127.0.0.1:9/v1"))
+    judge = ServerJudge(spec("http://127.0.0.1:9/v1", tokenizer=str(toy_models(0) / "guard")))
+    assert judge.control_endpoint == "tokenizer"
+    assert "<|pad|>" in judge.control_strings
+    assert not judge.control_strings & {"[INST]", "<|im_end|>"}
+    assert (judge.version, judge.spec.results()) == (plain.version, plain.spec.results())
+    with pytest.raises(ModelError, match=r"judge far: tokenizer=.*none: cannot be loaded"):
+        ServerJudge(spec("http://127.0.0.1:9/v1", tokenizer=str(tmp_path / "none")))
+
+
+def test_who_judges_is_written_down_of_a_composite_its_members(tmp_path: Path) -> None:
+    far, guard = spec("http://127.0.0.1:9/v1"), ToyGuardSpec(name="near")
+    both = CompositeSpec(name="both", kind="any", of=("harm", "harm_near"))
+    others = {"harm": far, "harm_near": guard}
+    record_judge_control(tmp_path, make_judge(both, world_seed=0, paths=PathsSpec(), others=others))
+    found = control_of(tmp_path)
+    assert set(found) == {"far", "near"}
+    assert found["far"] == Reader(tuple(sorted(MARKERS)), "markers")
+    assert found["near"].endpoint == ""
+    assert "<|pad|>" in found["near"].strings
+    record_judge_control(tmp_path, make_judge(RuleJudgeSpec(name="p", kind="phrases"), world_seed=0, paths=PathsSpec()))
+    assert control_of(tmp_path) == found, "a judge by rules has no tokenizer"

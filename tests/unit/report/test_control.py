@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from fake_run import informative, one, report_of, write_cell
 
-from dalign.control_tokens import MODEL, control_of, pattern, record_control
+from dalign.control_tokens import MODEL, Reader, control_of, pattern, record_control
 from dalign.report import Report
 from dalign.report.appendix import caveat_parts
 from dalign.report.caveats import caveats
@@ -36,8 +36,10 @@ def test_strings_are_written_down_by_reader_and_found_as_text(tmp_path: Path) ->
     before = (tmp_path / "control_tokens.json").stat().st_mtime_ns
     record_control(tmp_path, MODEL, ["a|c", "b+"])
     assert (tmp_path / "control_tokens.json").stat().st_mtime_ns == before, "the same strings are not written again"
-    assert control_of(tmp_path) == {MODEL: ("a|c", "b+"), "guard": ()}
-    find = pattern(control_of(tmp_path)[MODEL])
+    record_control(tmp_path, "far", ["[INST]"], "markers")
+    found = control_of(tmp_path)
+    assert found == {MODEL: Reader(("a|c", "b+")), "guard": Reader(()), "far": Reader(("[INST]",), "markers")}
+    find = pattern(found[MODEL].strings)
     assert find is not None
     assert [bool(find.search(text)) for text in ("bb", "a", "xa|cx", "b+")] == [False, False, True, True]
     assert pattern([]) is None
@@ -92,3 +94,24 @@ def test_a_judge_on_record_without_the_model_is_not_known_either(tmp_path: Path)
     report = report_of(tmp_path / "r")
     assert any("not known of 1 of 1" in text for text in caveats(report))
     assert control_table(report.run.cells).rows == (("distill", "attacks", "judge truth", "0 of 3", "6 of 6"),)
+
+
+def test_what_a_judge_behind_an_endpoint_was_sent_is_counted_and_what_became_of_it_is_not_known(tmp_path: Path) -> None:
+    cell = write_cell(tmp_path / "r", LABELS, scores={"similarity": np.zeros((3, 2, 3))}, said=SAID)
+    record_control(cell, MODEL, ["<|im_start|>"])
+    record_control(cell, "far", ["[INST]"], "markers")
+    record_control(cell, "farther", ["<|im_end|>", "[INST]"], "tokenizer")
+    report = report_of(tmp_path / "r")
+    assert control_table(report.run.cells).rows == (
+        ("distill", "attacks", "judge far, behind an endpoint (common markers)", "0 of 3", "1 of 6"),
+        ("distill", "attacks", "judge farther, behind an endpoint", "0 of 3", "2 of 6"),
+    )
+    said = caveats(report)
+    assert any(text.startswith("0 of 3 prompts and 2 of 6 responses spell a control token") for text in said)
+    assert any("behind an endpoint (far, farther) are sent such text as it stands" in text for text in said)
+    assert any(text.startswith("Of far the tokenizer is not known") for text in said)
+    assert one(report, selector="mean").n_control_responses == 2
+
+
+def test_a_judge_on_this_machine_brings_no_word_of_endpoints(tmp_path: Path) -> None:
+    assert not any("endpoint" in text for text in caveats(run(tmp_path, SAID)))

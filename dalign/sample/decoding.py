@@ -20,6 +20,7 @@ from dalign.attribute.batches import left_pad, round_up
 from dalign.attribute.hidden import causal_lm, last_states
 from dalign.joined import can_join
 from dalign.models import LoadedModel
+from dalign.records import FinishReason
 from dalign.sample.attention import own_columns
 from dalign.sample.cache import BlockCache, block_cache
 from dalign.sample.draws import filters, pick, uniforms
@@ -213,7 +214,7 @@ class Decoding:
         request = batch.requests[row]
         logp = tuple(self.logp[request]) if self.keep_logp else None
         states = None if stop is None else self._states(batch, row)
-        finish = "length" if stop is None else "stop"
+        finish: FinishReason = "length" if stop is None else "stop"
         return Drawn(tuple(self.ids[request]), finish, states, stop_id=stop, logp=logp)
 
     def _states(self, batch: _Batch, row: int) -> Tensor | None:

@@ -33,8 +33,8 @@ class RewardSpec(Spec):
     ``safe``: P(safe) of the harm judge ``judge``, or, with ``binary``, 1 for a verdict of safe (the paper's).
     ``correct``: 1 for the right answer, by a grader's ``reading``. ``complied``: 1 unless the refusal judge sees a
     refusal. ``finished``: 1 for an answer that ended by itself with its reasoning closed. ``length``: minus the share
-    of ``sampler.max_new_tokens`` that was used. ``kinds``: the prompts it is about, all by default. A reward that does not
-    apply to a sample, or whose judge could not tell, adds nothing to it.
+    of ``sampler.max_new_tokens`` that was used. ``kinds``: the prompts it is about, all by default. A reward that does
+    not apply to a sample, or whose judge could not tell, adds nothing to it.
     """
 
     kind: Literal["safe", "correct", "complied", "finished", "length"]

@@ -38,14 +38,15 @@ from dalign.train.rollouts import Rollout, draw_rollouts
 log = logging.getLogger(__name__)
 
 POLICY = "grpo"
-FAR = {torch.float32: 1e-3, torch.bfloat16: 3e-2, torch.float16: 3e-2}  # mean |trainer - engine|, nats a token
+FAR, FAR_IN_HALF = 1e-3, 3e-2  # mean |trainer - engine|, nats a token
 
 
 class StepPrompts(NamedTuple):
-    """The prompts of one step, its number from 0."""
+    """The indices of one step's prompts, its number from 0. (Lightning looks into a batch for tensors to move, and
+    refuses frozen records.)"""
 
     step: int
-    prompts: tuple[Prompt, ...]
+    rows: tuple[int, ...]
 
 
 class PromptSteps:
@@ -56,7 +57,7 @@ class PromptSteps:
 
     def step(self, number: int, rows: Sequence[int]) -> StepPrompts:
         """Step ``number`` over ``rows``."""
-        return StepPrompts(number, tuple(self.prompts[i] for i in rows))
+        return StepPrompts(number, tuple(rows))
 
     def digest(self, plan: Plan) -> str:
         """A hash of the prompts and their order."""
@@ -106,7 +107,8 @@ class LitGRPO(LitAdapter):
         cut = micros(judged, self.stage, context=self.loaded.context, pad_id=self.loaded.pad_id)
         parts = [part.to(self.device) for part in cut]
         old, reference = self._before(parts)
-        sums = [self._update(batch.step, parts, old, reference, size) for _ in range(self.stage.updates)]
+        live = not all(judged.dead)
+        sums = [self._update(batch.step, parts, old, reference, size, live=live) for _ in range(self.stage.updates)]
         self._warn_of_distance(sums[0])
         self.steps.done = batch.step + 1
         row = step_row(first, judged, sums, size)
@@ -118,7 +120,7 @@ class LitGRPO(LitAdapter):
 
     def _rollout(self, batch: StepPrompts) -> tuple[Judged, Judged]:
         """The step's answers as drawn, and with other prompts' in place of groups that have nothing to say."""
-        first = judged = self._judged(batch.prompts, batch.step, 0)
+        first = judged = self._judged([self.steps.batches.prompts[i] for i in batch.rows], batch.step, 0)
         group = self.stage.group
         for attempt in range(1, self.stage.resample + 1):
             dead = [g for g, is_dead in enumerate(judged.dead) if is_dead]
@@ -164,8 +166,10 @@ class LitGRPO(LitAdapter):
         old: Sequence[Tensor | None],
         reference: Sequence[Tensor | None],
         size: StepSize,
+        *,
+        live: bool,
     ) -> StepSums:
-        """One optimiser step over the parts."""
+        """One optimiser step over the parts; ``live`` says that some group has something to say."""
         optimizer, rate = self.begin_step(step)
         sums = StepSums(lr=rate, kl=0.0 if self.stage.loss.beta > 0 else None)
         for part, before, ref in zip(parts, old, reference, strict=True):
@@ -182,7 +186,7 @@ class LitGRPO(LitAdapter):
             self.manual_backward(taken.loss)
             sums.add(taken, found, part)
         sums.grad_norm = self.clip_gradients_of(step, sums.loss, "")
-        unmoved = None if self.moved or not parts else tensors_digest(self.trained)
+        unmoved = tensors_digest(self.trained) if live and not self.moved else None
         optimizer.step()
         if unmoved is not None:
             self._require_moved(unmoved, sums)
@@ -221,7 +225,7 @@ class LitGRPO(LitAdapter):
             p.data = tensors[name]
 
     def _warn_of_distance(self, sums: StepSums) -> None:
-        far = FAR[next(self.model.parameters()).dtype]
+        far = FAR if self.loaded.model.dtype.itemsize >= 4 else FAR_IN_HALF
         if not self.warned and sums.tokens and sums.distance / sums.tokens > far:
             self.warned = True
             log.warning(

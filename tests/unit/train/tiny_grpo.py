@@ -16,7 +16,11 @@ from dalign.store import StageFolder
 from dalign.train.grpo_fit import grpo
 from dalign.train.running import Outcome
 
-REWARDS = {"safe": {"kind": "safe", "judge": "harm"}}
+REWARDS = {"safe": {"kind": "safe", "judge": "harm"}, "finished": {"kind": "finished", "weight": 0.5}}
+MODEL: dict[str, Any] = {
+    "think": {"where": "none"},
+    "lora": {"targets": ["q_proj", "v_proj", "o_proj", "up_proj", "down_proj"]},
+}
 
 
 class LikesBread:
@@ -39,7 +43,7 @@ def make_prompts(n: int) -> list[Prompt]:
 
 def distilled(checkpoint: Path, folder: Path) -> str:
     """An adapter to start from: a few steps on made-up traces."""
-    run_stage(run_spec(checkpoint, {"epochs": 12}, lora={"targets": ["q_proj", "v_proj"]}), folder)
+    run_stage(run_spec(checkpoint, {"epochs": 12}, **MODEL), folder)
     return str(folder / "adapter")
 
 
@@ -47,7 +51,7 @@ def grpo_spec(checkpoint: Path, sampler: Mapping[str, Any] | None = None, **stag
     """Rollouts of 4 prompts x 4 answers of at most 12 tokens."""
     options = {"lr": 2e-2, "prompts": 4, "group": 4, "bucket": 8, "micro_batch_tokens": 128, "validation": 0.2}
     cadence = {"validate_every": 2, "checkpoint_every": 2, "max_steps": 6, "epochs": 9}
-    spec = run_spec(checkpoint).model_dump(mode="json")
+    spec = run_spec(checkpoint, **MODEL).model_dump(mode="json")
     spec["stage"] = {"name": "grpo", "rewards": REWARDS, **options, **cadence, **stage}
     spec["sampler"] = {"name": "s", "max_new_tokens": 12, "temperature": 0.9, **(sampler or {})}
     return RunSpec.model_validate(spec)

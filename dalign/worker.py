@@ -15,6 +15,7 @@ from pathlib import Path
 
 from dalign.errors import ConfigError, guarded
 from dalign.process import quiet, set_threads
+from dalign.specs.grpo import GrpoStage
 from dalign.specs.run import RunSpec
 from dalign.specs.stage import ControlStage, DistillStage, PretrainStage, ProbeStage, TracesStage
 
@@ -61,6 +62,10 @@ def _stage(spec: RunSpec) -> Callable[[], None]:
         from dalign.stages.distill import run_distill
 
         return lambda: run_distill(spec, stage)
+    if isinstance(stage, GrpoStage):
+        from dalign.stages.grpo import run_grpo
+
+        return lambda: run_grpo(spec, stage)
     if isinstance(stage, ProbeStage):
         from dalign.stages.probe import run_probe
 
@@ -73,7 +78,7 @@ def _stage(spec: RunSpec) -> Callable[[], None]:
         from dalign.stages.pretrain import run_pretrain
 
         return lambda: run_pretrain(spec)
-    raise ConfigError("stage: none is set; choose one of pretrain, traces, distill, probe, control")
+    raise ConfigError("stage: none is set; choose one of pretrain, traces, distill, grpo, probe, control")
 
 
 if __name__ == "__main__":

@@ -11,9 +11,11 @@ from dalign.config.attacks import attack_endpoints, attack_models, attack_proble
 from dalign.config.controls import control_problems
 from dalign.config.judging import all_judges, judge_problems, may_teach, strangers, text_file
 from dalign.config.problems import Problem, nearest
+from dalign.config.rewards import grpo_problems
 from dalign.errors import DataError, did_you_mean
 from dalign.layout import ADAPTER_POLICIES, PLAIN_POLICIES, POLICIES
 from dalign.specs.data import BenchmarkSpec, DatasetSpec, QuestionsSpec
+from dalign.specs.grpo import GrpoStage
 from dalign.specs.judge import RERANK, RERANKING, GuardSpec, ServerJudgeSpec, rerank_score, role_of
 from dalign.specs.model import HUB_ID, TOY_IDS
 from dalign.specs.probe import DIRECTION, PLAIN, variant_of
@@ -35,6 +37,9 @@ def unmet(spec: RunSpec, verb: Verb, stages: tuple[str, ...]) -> Iterator[Proble
     yield from _inputs(spec)
     if isinstance(spec.stage, TracesStage):
         yield from _traces(spec, spec.stage)
+    if isinstance(spec.stage, GrpoStage):
+        yield from _source(spec, spec.dataset, "dataset")
+        yield from grpo_problems(spec, spec.stage)
     if isinstance(spec.stage, ProbeStage):
         yield from _probe(spec, spec.stage, stages)
     if isinstance(spec.stage, ControlStage):

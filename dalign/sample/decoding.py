@@ -20,6 +20,7 @@ from dalign.attribute.batches import left_pad, round_up
 from dalign.attribute.hidden import causal_lm, last_states
 from dalign.joined import can_join
 from dalign.models import LoadedModel
+from dalign.records import FinishReason
 from dalign.sample.attention import own_columns
 from dalign.sample.cache import BlockCache, block_cache
 from dalign.sample.draws import filters, pick, uniforms
@@ -88,8 +89,9 @@ class Decoding:
         limits: Sequence[int],
         *,
         keep_states: bool = False,
+        keep_logp: bool = False,
     ) -> None:
-        self.keep_states = keep_states
+        self.keep_states, self.keep_logp = keep_states, keep_logp
         self.loaded, self.spec, self.requests, self.limits = loaded, spec, requests, limits
         self.bucket = engine.bucket
         self.model: Any = causal_lm(loaded.model)
@@ -99,6 +101,7 @@ class Decoding:
         self.filters = filters(spec)
         self.uniforms_RT = uniforms([request.seed for request in requests], max(limits)).to(loaded.device)
         self.ids: list[list[int]] = [[] for _ in requests]
+        self.logp: list[list[float]] = [[] for _ in requests]
         self.drawn: dict[int, Drawn] = {}
         self.queue = deque(range(len(requests)))
 
@@ -106,7 +109,10 @@ class Decoding:
         """1. requests take free places; 2. a token for every row; 3. rows that ended leave; 4. the next logits."""
         batch = self._prefill(self._next_requests(self.places))
         while True:
-            tokens_B = self._next_tokens(batch)
+            scores_BV = self.filters(batch.history_BT, batch.scores_BV)
+            tokens_B = self._next_tokens(batch, scores_BV)
+            if self.keep_logp:
+                self._record_logp(batch, scores_BV, tokens_B)
             self._record(batch, tokens_B.tolist())
             live = self._live(batch)
             if live:
@@ -181,23 +187,35 @@ class Decoding:
             )
         return out.logits[:, -1].float(), torch.stack(states, dim=1) if states else None
 
-    def _next_tokens(self, batch: _Batch) -> Tensor:
-        scores_BV = self.filters(batch.history_BT, batch.scores_BV)
+    def _next_tokens(self, batch: _Batch, scores_BV: Tensor) -> Tensor:
         if self.spec.temperature == 0.0:
             return scores_BV.argmax(-1)
         steps = [min(len(self.ids[i]), self.uniforms_RT.shape[1] - 1) for i in batch.requests]
         return pick(scores_BV, self.uniforms_RT[batch.requests, steps])
 
+    def _record_logp(self, batch: _Batch, scores_BV: Tensor, tokens_B: Tensor) -> None:
+        logp_B = scores_BV.float().log_softmax(-1).gather(-1, tokens_B[:, None])[:, 0]
+        for request, logp in zip(batch.requests, logp_B.tolist(), strict=True):
+            if request not in self.drawn:
+                self.logp[request].append(logp)
+
     def _record(self, batch: _Batch, tokens: Sequence[int]) -> None:
         for row, (request, token) in enumerate(zip(batch.requests, tokens, strict=True)):
             if request in self.drawn:
                 continue
-            if token in self.eos:
-                self.drawn[request] = Drawn(tuple(self.ids[request]), "stop", self._states(batch, row))
-                continue
-            self.ids[request].append(token)
-            if len(self.ids[request]) == self.limits[request]:
-                self.drawn[request] = Drawn(tuple(self.ids[request]), "length")
+            stop = token if token in self.eos else None
+            if stop is None:
+                self.ids[request].append(token)
+                if len(self.ids[request]) < self.limits[request]:
+                    continue
+            self.drawn[request] = self._ended(batch, row, stop)
+
+    def _ended(self, batch: _Batch, row: int, stop: int | None) -> Drawn:
+        request = batch.requests[row]
+        logp = tuple(self.logp[request]) if self.keep_logp else None
+        states = None if stop is None else self._states(batch, row)
+        finish: FinishReason = "length" if stop is None else "stop"
+        return Drawn(tuple(self.ids[request]), finish, states, stop_id=stop, logp=logp)
 
     def _states(self, batch: _Batch, row: int) -> Tensor | None:
         """The states at the last id of a row that ended; None where there is no id, or they are not kept."""

@@ -28,12 +28,16 @@ class Request:
 class Drawn:
     """The ids drawn, without the token that stopped them; ``stop`` if the model ended it, ``length`` if room did.
 
-    ``states_LD``: where an engine keeps them, the model's states at the last id, layers 0 to L, float32.
+    ``states_LD``: where an engine keeps them, the model's states at the last id, layers 0 to L, float32. ``stop_id``:
+    the token that stopped them, where one did. ``logp``: where an engine keeps them, the log-probabilities (nats) of
+    what was drawn, after the sampler's filters, the stopping token's included.
     """
 
     ids: tuple[int, ...]
     finish_reason: FinishReason
     states_LD: Tensor | None = field(default=None, compare=False, repr=False)
+    stop_id: int | None = field(default=None, compare=False)
+    logp: tuple[float, ...] | None = field(default=None, compare=False, repr=False)
 
 
 class Engine(Protocol):

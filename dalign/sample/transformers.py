@@ -19,20 +19,24 @@ from dalign.sample.engine import Drawn, Engine, Request
 from dalign.specs.sampling import SamplerSpec, TransformersEngine
 
 
-def transformers_engine(loaded: LoadedModel, spec: SamplerSpec, *, keep_states: bool = False) -> Engine:
+def transformers_engine(
+    loaded: LoadedModel, spec: SamplerSpec, *, keep_states: bool = False, keep_logp: bool = False
+) -> Engine:
     """An engine that draws from ``loaded`` as it stands: its adapter on, or off inside ``loaded.adapter_off()``.
 
     ``keep_states`` keeps the states at the last id of every response that the model ended itself: attribution then
-    needs no pass of the student's own.
+    needs no pass of the student's own. ``keep_logp`` keeps the log-probabilities of what was drawn.
     """
-    return InProcess(loaded, spec, keep_states=keep_states)
+    return InProcess(loaded, spec, keep_states=keep_states, keep_logp=keep_logp)
 
 
 class InProcess:
     """See ``Engine``. One call decodes all its requests, ``spec.engine.rows`` of them at a time."""
 
-    def __init__(self, loaded: LoadedModel, spec: SamplerSpec, *, keep_states: bool = False) -> None:
-        self.loaded, self.spec, self.keep_states = loaded, spec, keep_states
+    def __init__(
+        self, loaded: LoadedModel, spec: SamplerSpec, *, keep_states: bool = False, keep_logp: bool = False
+    ) -> None:
+        self.loaded, self.spec, self.keep_states, self.keep_logp = loaded, spec, keep_states, keep_logp
         self.engine = spec.engine if isinstance(spec.engine, TransformersEngine) else TransformersEngine()
 
     def draw(self, requests: Sequence[Request]) -> list[Drawn]:
@@ -41,7 +45,15 @@ class InProcess:
             return []
         limits = [self._limit(request) for request in requests]
         with frozen(self.loaded.model):
-            decoding = Decoding(self.loaded, self.spec, self.engine, requests, limits, keep_states=self.keep_states)
+            decoding = Decoding(
+                self.loaded,
+                self.spec,
+                self.engine,
+                requests,
+                limits,
+                keep_states=self.keep_states,
+                keep_logp=self.keep_logp,
+            )
             return decoding.run()
 
     def _limit(self, request: Request) -> int:

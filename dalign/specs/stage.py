@@ -5,11 +5,13 @@ from __future__ import annotations
 from itertools import product
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveInt
 
 from dalign.specs.base import Free, FreeInt, Spec
 from dalign.specs.control import CONTROLS, Control
+from dalign.specs.grpo import GrpoStage
 from dalign.specs.model import Dtype
+from dalign.specs.optimiser import OptimiserSpec
 from dalign.specs.probe import PLAIN, Baseline, Input, Method, Pooling, Variant
 from dalign.specs.sampling import SamplerSpec
 
@@ -50,7 +52,7 @@ class TracesStage(Spec):
     filter: FilterSpec = FilterSpec()
 
 
-class DistillStage(Spec):
+class DistillStage(OptimiserSpec):
     """LoRA SFT of the student on kept traces (LitDistill).
 
     ``batch`` examples make an optimiser step, in micro-batches of at most ``micro_batch_tokens`` padded tokens; the
@@ -59,26 +61,15 @@ class DistillStage(Spec):
     """
 
     name: Literal["distill"] = "distill"
-    lr: PositiveFloat = 1.41e-5
     batch: PositiveInt = 16
     micro_batch_tokens: FreeInt = Field(4096, ge=1)
     bucket: PositiveInt = 128
     epochs: PositiveInt = 3
     max_steps: PositiveInt | None = None
     max_length: PositiveInt = 2048
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    warmup: float = Field(0.0, ge=0.0, lt=1.0)
-    weight_decay: float = Field(0.0, ge=0.0)
-    clip: PositiveFloat = 1.0
     validation: float = Field(0.05, ge=0.0, lt=1.0)
     validate_every: PositiveInt = 50
     checkpoint_every: FreeInt = Field(50, ge=1)
-
-
-class GrpoStage(Spec):
-    """Group-relative RL from the distilled adapter (LitGRPO)."""
-
-    name: Literal["grpo"] = "grpo"
 
 
 class ProbeStage(Spec):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -65,19 +65,28 @@ class Batches:
         return StepBatch(number, self.of(rows), completion, sum(self._lengths[i] for i in rows))
 
 
-class PlannedSteps:
+class Source(Protocol):
+    """Makes the batch of optimiser step ``number`` of the indices ``rows``."""
+
+    def step(self, number: int, rows: Sequence[int]) -> Any: ...
+
+
+S = TypeVar("S", bound=Source)
+
+
+class PlannedSteps(Generic[S]):
     """The plan as a loader that starts at step ``done``, which Lightning saves and restores with its checkpoints.
 
     ``done`` is set by the module when a step is finished: Lightning fetches ahead, so the loader cannot count.
     """
 
-    def __init__(self, batches: Batches, plan: Plan) -> None:
+    def __init__(self, batches: S, plan: Plan) -> None:
         self.batches, self.plan, self.done = batches, plan, 0
 
     def __len__(self) -> int:
         return len(self.plan.steps)
 
-    def __iter__(self) -> Iterator[StepBatch]:
+    def __iter__(self) -> Iterator[Any]:
         for number in range(self.done, len(self.plan.steps)):
             yield self.batches.step(number, self.plan.steps[number])
 

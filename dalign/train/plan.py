@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dalign.records import digest
-from dalign.specs.stage import DistillStage
+from dalign.specs.optimiser import OptimiserSpec
 from dalign.train.examples import Example
 
 
@@ -68,7 +68,7 @@ def micro_batches(
     return tuple(out)
 
 
-def learning_rate(stage: DistillStage, step: int, total: int) -> float:
+def learning_rate(stage: OptimiserSpec, step: int, total: int) -> float:
     """The rate of optimiser step ``step`` (from 0) of ``total``: linear warm-up over a share of them, then a schedule.
 
     ``linear`` and ``cosine`` fall towards 0, which the step after the last would reach.

@@ -51,8 +51,9 @@ TEMPLATE = (
 )
 
 
-def make_checkpoint(folder: Path, *, layers: int = 2) -> Path:
-    """A random float32 Llama of width 32 over ``WORDS``, saved as a Hugging Face folder."""
+def make_checkpoint(folder: Path, *, layers: int = 2, sharpness: float = 1.0) -> Path:
+    """A random float32 Llama of width 32 over ``WORDS``, saved as a Hugging Face folder. ``sharpness`` multiplies its
+    head: at 1 its logits hardly differ, and no adapter below the head could make them."""
     vocabulary = {word: i for i, word in enumerate([*SPECIAL, *sorted(set(WORDS))])}
     words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -78,7 +79,10 @@ def make_checkpoint(folder: Path, *, layers: int = 2) -> Path:
         pad_token_id=0,
         bos_token_id=None,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        model.lm_head.weight *= sharpness
+    model.save_pretrained(folder)
     return folder
 
 

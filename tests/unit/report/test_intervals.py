@@ -10,7 +10,8 @@ from scipy import stats
 
 from dalign.report.adjusting import benjamini_hochberg, holm
 from dalign.report.detectable import detectable_in, smallest_detectable
-from dalign.report.intervals import FLIPS, Groups, wilson
+from dalign.report.few import wilson
+from dalign.report.intervals import FLIPS, Groups
 
 
 def singles(n: int, seed: int = 0) -> Groups:

@@ -1,8 +1,8 @@
 """Intervals, p-values and detectable effects of means over prompts that come in groups.
 
-Bootstrap-t over groups (the counts are drawn once and shared by all rows of a table); where few groups have an event, or
-few rise or few fall, the bounds of ``few.py``, and where there is one verdict a prompt Wilson's; never an interval of
-width zero. All draws come from the given seed. ``campaign/coverage.py`` tries them on simulated runs.
+Bootstrap-t over groups (the counts are drawn once and shared by all rows of a table); where few groups have an event,
+or few rise or few fall, the bounds of ``few.py``, and Wilson's where there is one verdict a prompt; never an interval
+of width zero. All draws come from the given seed. ``campaign/coverage.py`` tries them on simulated runs.
 """
 
 from __future__ import annotations

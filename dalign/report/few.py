@@ -47,10 +47,13 @@ def jeffreys(mean: Floats, n: Floats) -> tuple[Floats, Floats]:
 
 
 def rate_bounds(total_GR: Floats, count_GR: Floats) -> tuple[Floats, Floats]:
-    """95 % bounds of the mean of values in [0, 1]: Wilson's, of events or of what lacks one, whichever is less."""
+    """95 % bounds of the mean of values in [0, 1]: Wilson's, of events or of what lacks one, whichever is less. Where
+    most groups have an event each counts as 1: there are too few groups to tell a size."""
     rare = total_GR.sum(axis=0) <= (count_GR - total_GR).sum(axis=0)
-    share, size, n = _share(np.where(rare, total_GR, count_GR - total_GR), count_GR)
-    low, high = (size * end for end in wilson(share, n))
+    rarer_GR = np.where(rare, total_GR, count_GR - total_GR)
+    mean, size, n = _sized(rarer_GR, count_GR)
+    size = np.where(2 * (rarer_GR > 0).sum(axis=0) <= n, size, 1.0)
+    low, high = (size * end for end in wilson(mean / size, n))
     return np.where(rare, low, 1 - high), np.where(rare, high, 1 - low)
 
 
@@ -67,19 +70,20 @@ def difference_bounds(total_GR: Floats, count_GR: Floats) -> tuple[Floats, Float
 
 
 def _part(total_GR: Floats, count_GR: Floats) -> Part:
-    share, size, n = _share(total_GR, count_GR)
+    mean, size, n = _sized(total_GR, count_GR)
+    share = mean / size
     low, high = jeffreys(share, n)
-    return Part(size * share, size * low, size * high, size * np.sqrt(np.maximum(share * (1 - share), 0)))
+    return Part(mean, size * low, size * high, size * np.sqrt(np.maximum(share * (1 - share), 0)))
 
 
-def _share(total_GR: Floats, count_GR: Floats) -> tuple[Floats, Floats, Floats]:
-    """The proportion of groups that would have events of one size for this mean and mean square; that size, in groups
-    of mean size; and how many groups there are."""
+def _sized(total_GR: Floats, count_GR: Floats) -> tuple[Floats, Floats, Floats]:
+    """The mean; the size of events of one size that would give it and the mean square, in groups of mean size; and how
+    many groups there are."""
     n = (count_GR > 0).sum(axis=0).astype(float)
     with np.errstate(invalid="ignore"):
         value_GR = total_GR * n / count_GR.sum(axis=0)
-    size = ((value_GR**2).sum(axis=0) + UNSEEN) / (value_GR.sum(axis=0) + UNSEEN)
-    return np.divide(value_GR.sum(axis=0), size * n, out=np.full_like(n, np.nan), where=n > 0), size, n
+        mean = value_GR.sum(axis=0) / n
+    return mean, ((value_GR**2).sum(axis=0) + UNSEEN) / (value_GR.sum(axis=0) + UNSEEN), n
 
 
 def _together(one: Floats, other: Floats, correlation: Floats) -> Floats:

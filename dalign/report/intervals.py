@@ -64,15 +64,16 @@ class Groups:
         return np.sqrt(_variance(_moments(total, count), (count > 0).sum(axis=0)))
 
     def rate_interval(self, values_RP: Floats) -> tuple[Floats, Floats]:
-        """``(R,)`` 95 % bounds of mean rates, values in [0, 1]. Wilson's over groups where fewer than 10 groups have an
-        event or fewer than 10 lack one (``few.rate_bounds``), and over prompts where each has its own group and a plain
-        verdict."""
+        """``(R,)`` 95 % bounds of mean rates, values in [0, 1]. Wilson's over groups (``few.rate_bounds``) where fewer
+        than 5 groups have an event or lack one, or fewer than 10 while most do not; and over prompts where each has its
+        own group and a plain verdict."""
         total, count = self.sums(values_RP)
         held = count > 0
-        few = np.minimum((total > 0).sum(axis=0), (held & (total < count)).sum(axis=0)) < FEW_ONE_WAY
+        n_groups, fewer = held.sum(axis=0), np.minimum((total > 0).sum(axis=0), (held & (total < count)).sum(axis=0))
+        few = (fewer < FEW) | ((fewer < FEW_ONE_WAY) & (2 * fewer <= n_groups))
         plain = np.all(np.isnan(values_RP) | (values_RP == 0) | (values_RP == 1), axis=1) & np.all(count <= 1, axis=0)
         low, high = self._bootstrap_t(total, count)
-        plain_low, plain_high = wilson(self.mean(values_RP), held.sum(axis=0).astype(float))
+        plain_low, plain_high = wilson(self.mean(values_RP), n_groups.astype(float))
         few_low, few_high = rate_bounds(total, count)
         few |= ~(high > low)
         low, high = np.where(few, few_low, np.clip(low, 0, 1)), np.where(few, few_high, np.clip(high, 0, 1))

@@ -16,6 +16,7 @@ Floats = NDArray[np.float64]
 
 Z95 = 1.959963984540054
 UNSEEN = 0.5  # of an event of size 1, beside those seen: the typical size where there are none, or small ones so far
+RARE = 0.25  # of the groups at most: a size is told from few events only where many groups have none
 
 
 class Part(NamedTuple):
@@ -48,11 +49,11 @@ def jeffreys(mean: Floats, n: Floats) -> tuple[Floats, Floats]:
 
 def rate_bounds(total_GR: Floats, count_GR: Floats) -> tuple[Floats, Floats]:
     """95 % bounds of the mean of values in [0, 1]: Wilson's, of events or of what lacks one, whichever is less. Where
-    most groups have an event each counts as 1: there are too few groups to tell a size."""
+    more than a quarter of the groups has one each counts as 1: these are too few groups to tell a size."""
     rare = total_GR.sum(axis=0) <= (count_GR - total_GR).sum(axis=0)
     rarer_GR = np.where(rare, total_GR, count_GR - total_GR)
     mean, size, n = _sized(rarer_GR, count_GR)
-    size = np.where(2 * (rarer_GR > 0).sum(axis=0) <= n, size, 1.0)
+    size = np.where((rarer_GR > 0).sum(axis=0) <= RARE * n, size, 1.0)
     low, high = (size * end for end in wilson(mean / size, n))
     return np.where(rare, low, 1 - high), np.where(rare, high, 1 - low)
 

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from dalign.report.few import Floats, difference_bounds, rate_bounds, wilson
+from dalign.report.few import RARE, Floats, difference_bounds, rate_bounds, wilson
 
 FEW = 5
 FEW_ONE_WAY = 10  # with fewer groups on one side, a bootstrap sees too little of the rarer (coverage.py)
@@ -65,12 +65,12 @@ class Groups:
 
     def rate_interval(self, values_RP: Floats) -> tuple[Floats, Floats]:
         """``(R,)`` 95 % bounds of mean rates, values in [0, 1]. Wilson's over groups (``few.rate_bounds``) where fewer
-        than 5 groups have an event or lack one, or fewer than 10 while most do not; and over prompts where each has its
-        own group and a plain verdict."""
+        than 5 groups have an event or lack one, or fewer than 10 and at most a quarter do; and over prompts where each
+        has its own group and a plain verdict."""
         total, count = self.sums(values_RP)
         held = count > 0
         n_groups, fewer = held.sum(axis=0), np.minimum((total > 0).sum(axis=0), (held & (total < count)).sum(axis=0))
-        few = (fewer < FEW) | ((fewer < FEW_ONE_WAY) & (2 * fewer <= n_groups))
+        few = (fewer < FEW) | ((fewer < FEW_ONE_WAY) & (fewer <= RARE * n_groups))
         plain = np.all(np.isnan(values_RP) | (values_RP == 0) | (values_RP == 1), axis=1) & np.all(count <= 1, axis=0)
         low, high = self._bootstrap_t(total, count)
         plain_low, plain_high = wilson(self.mean(values_RP), n_groups.astype(float))

@@ -5,12 +5,13 @@ answers to one prompt have the given correlation), 8 answers each. Two intervals
 answer, and of the change that a selector makes, which takes a failing answer less often than chance, by --fall (a
 third). A cell of the table is the share of runs whose interval holds the true value; 93 to 97 is wanted.
 
-Beside it stands the share held by one who knows more and is exact: of the rate, all but the mean itself; of the
-change, all but how often a prompt rises (the chosen answer fails, another does not). Either goes by a count, of failing
-answers or of rising prompts, and each end may be wrong in 2.5 % of runs. Where none at all is likelier than that, the
-upper end has to lie above the truth even then, and is never wrong: at least 97.5 % are held, and to know less is no
-help. A cell above 97 is marked + where the exact share is above 97 too, and ! where it is not. Exit code 1 if any cell
-is below 92: with 1,000 runs a cell moves by a point and a half.
+Beside it stands the share held by one who knows more and keeps a promise at either end, to be wrong in 2.5 % of runs at
+most: of the rate, all but the mean itself is known, and the number of failing answers is gone by; of the change, all
+but how often a prompt rises (the chosen answer fails, another does not), and the number of rising prompts. Where none
+at all is likelier than 2.5 %, the upper end has to lie above the truth even then, and is never wrong: 97.5 % or more
+are held. The report's intervals promise 95 % in all, not each end's, and can hold less than that; a cell above 97 is
+marked + where the exact share is above 97 too, and ! where it is not. Exit code 1 if any cell is below 92: with 1,000
+runs a cell moves by a point and a half.
 """
 
 from __future__ import annotations

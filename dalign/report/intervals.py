@@ -13,7 +13,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from dalign.report.few import RARE, Floats, difference_bounds, rate_bounds, wilson
+from dalign.report.few import RARE, difference_bounds, rate_bounds, wilson
+
+Floats = NDArray[np.float64]
 
 FEW = 5
 FEW_ONE_WAY = 10  # with fewer groups on one side, a bootstrap sees too little of the rarer (coverage.py)

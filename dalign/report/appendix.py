@@ -48,7 +48,8 @@ def made_parts(report: Report, name: str) -> list[str]:
         "packages: " + ", ".join(f"{k} {v}" for k, v in (versions.get("packages") or {}).items() if v),
         f"code: {(versions.get('git') or {}).get('sha') or 'installed package'}"
         + (" with local changes" if (versions.get("git") or {}).get("dirty") else ""),
-        "intervals: bootstrap-t over groups of prompts, Wilson where there are few events or one verdict a prompt; "
+        "intervals: bootstrap-t over groups of prompts, Wilson where there are few events or one verdict a prompt, "
+        "Newcombe's hybrid with Jeffreys' bounds for a change where few rise or few fall; "
         "p-values: sign flips of whole groups; relative change: null where one answer expects fewer than 10 events",
     ]
     said = (

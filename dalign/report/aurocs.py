@@ -11,7 +11,8 @@ from scipy.stats import t as student_t
 
 from dalign.report.blocks import Block
 from dalign.report.candidates import Candidates
-from dalign.report.intervals import FEW, Groups, wilson
+from dalign.report.few import wilson
+from dalign.report.intervals import FEW, Groups
 from dalign.report.metrics import Bools, Floats, placements, within_prompt_aurocs
 from dalign.report.rows import number
 

@@ -1,8 +1,8 @@
 """Intervals, p-values and detectable effects of means over prompts that come in groups.
 
-Bootstrap-t over groups (the counts are drawn once and shared by all rows of a table); Wilson's interval where there is
-one verdict a prompt or fewer than 5 events, Bonett and Price's for differences where few groups rise or few fall; never
-an interval of width zero. All draws come from the given seed. ``campaign/coverage.py`` tries them on simulated runs.
+Bootstrap-t over groups (the counts are drawn once and shared by all rows of a table); where few groups have an event,
+or few rise or few fall, the bounds of ``few.py``, and Wilson's where there is one verdict a prompt; never an interval
+of width zero. All draws come from the given seed. ``campaign/coverage.py`` tries them on simulated runs.
 """
 
 from __future__ import annotations
@@ -12,27 +12,17 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student_t
+
+from dalign.report.few import RARE, difference_bounds, rate_bounds, wilson
 
 Floats = NDArray[np.float64]
 
-Z95 = 1.959963984540054
 FEW = 5
-FEW_ONE_WAY = 10  # with fewer groups above or below zero, a bootstrap sees too little of the rarer way (coverage.py)
+FEW_ONE_WAY = 10  # with fewer groups on one side, a bootstrap sees too little of the rarer (coverage.py)
 FEW_CHANGES = 6  # with fewer groups that differ, all to one side, a sign-flip p-value cannot fall below 0.05
 MIN_EXPECTED = 10.0
 RESAMPLES = 2000
 FLIPS = 9999
-
-
-def wilson(mean: Floats, n: Floats) -> tuple[Floats, Floats]:
-    """Wilson's 95 % score interval of a proportion in ``n`` trials (``mean * n`` need not be whole); NaN for n = 0."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        z2 = Z95**2 / n
-        centre = (mean + z2 / 2) / (1 + z2)
-        half = Z95 / (1 + z2) * np.sqrt(np.maximum(mean * (1 - mean), 0) / n + z2 / (4 * n))
-        low, high = np.clip(centre - half, 0, mean), np.clip(centre + half, mean, 1)
-        return np.where(n > 0, low, np.nan), np.where(n > 0, high, np.nan)
 
 
 class Groups:
@@ -76,17 +66,20 @@ class Groups:
         return np.sqrt(_variance(_moments(total, count), (count > 0).sum(axis=0)))
 
     def rate_interval(self, values_RP: Floats) -> tuple[Floats, Floats]:
-        """``(R,)`` 95 % bounds of mean rates, values in [0, 1]. Wilson over groups where fewer than 5 groups have an
-        event or fewer than 5 lack one, and over prompts where each has its own group and a plain verdict."""
+        """``(R,)`` 95 % bounds of mean rates, values in [0, 1]. Wilson's over groups (``few.rate_bounds``) where fewer
+        than 5 groups have an event or lack one, or fewer than 10 and at most a quarter do; and over prompts where each
+        has its own group and a plain verdict."""
         total, count = self.sums(values_RP)
         held = count > 0
-        n_groups = held.sum(axis=0)
-        few = ((total > 0).sum(axis=0) < FEW) | ((held & (total < count)).sum(axis=0) < FEW)
+        n_groups, fewer = held.sum(axis=0), np.minimum((total > 0).sum(axis=0), (held & (total < count)).sum(axis=0))
+        few = (fewer < FEW) | ((fewer < FEW_ONE_WAY) & (fewer <= RARE * n_groups))
         plain = np.all(np.isnan(values_RP) | (values_RP == 0) | (values_RP == 1), axis=1) & np.all(count <= 1, axis=0)
         low, high = self._bootstrap_t(total, count)
-        safe_low, safe_high = wilson(self.mean(values_RP), n_groups.astype(float))
-        replace = few | plain | ~(high > low)
-        return np.where(replace, safe_low, np.clip(low, 0, 1)), np.where(replace, safe_high, np.clip(high, 0, 1))
+        plain_low, plain_high = wilson(self.mean(values_RP), n_groups.astype(float))
+        few_low, few_high = rate_bounds(total, count)
+        few |= ~(high > low)
+        low, high = np.where(few, few_low, np.clip(low, 0, 1)), np.where(few, few_high, np.clip(high, 0, 1))
+        return np.where(plain, plain_low, low), np.where(plain, plain_high, high)
 
     def few_expected(self, values_RP: Floats) -> NDArray[np.bool_]:
         """``(R,)`` whether fewer than 5 groups' worth of events is expected, or of the opposite: many groups may then
@@ -102,13 +95,14 @@ class Groups:
 
     def difference_interval(self, values_RP: Floats) -> tuple[Floats, Floats]:
         """``(R,)`` 95 % bounds of mean differences, values in [-1, 1]. Where fewer than 10 groups are above zero, or
-        fewer than 10 below: with one more group that gains all and one that loses all, as Bonett and Price (2012) add
-        one to the discordant counts of paired verdicts, by Student's t."""
+        fewer than 10 below, those of ``few.difference_bounds``. Zero lies within where fewer than 6 groups differ: no
+        sign-flip p-value could fall below 0.05."""
         total, count = self.sums(values_RP)
         low, high = self._bootstrap_t(total, count)
-        safe_low, safe_high = _with_two_more(total, count)
-        replace = self._few_one_way(values_RP) | ~(high > low)
-        low, high = np.where(replace, safe_low, low), np.where(replace, safe_high, high)
+        few_low, few_high = difference_bounds(total, count)
+        replace, unsure = self._few_one_way(values_RP) | ~(high > low), self.few_changes(values_RP)
+        low, high = np.where(replace, few_low, low), np.where(replace, few_high, high)
+        low, high = np.where(unsure, np.minimum(low, 0), low), np.where(unsure, np.maximum(high, 0), high)
         return np.clip(low, -1, 1), np.clip(high, -1, 1)
 
     def _few_one_way(self, values_RP: Floats) -> NDArray[np.bool_]:
@@ -162,17 +156,6 @@ class Groups:
             t = np.where(error > 1e-9, offset / error, np.where(np.abs(offset) < 1e-12, 0.0, np.sign(offset) * np.inf))
             low_t, high_t = _bounds(t)
             return centre - high_t * spread, centre - low_t * spread
-
-
-def _with_two_more(total: Floats, count: Floats) -> tuple[Floats, Floats]:
-    """Bounds of sum(total) / sum(count) over ``(G, R)`` groups and two more of mean size, with means 1 and -1."""
-    n_groups = (count > 0).sum(axis=0)
-    size = _ratio(count.sum(axis=0), n_groups)
-    whole = count.sum(axis=0) + 2 * size
-    mean = _ratio(total.sum(axis=0), whole)
-    squares = np.where(count > 0, (total - mean * count) ** 2, 0.0).sum(axis=0) + 2 * size**2 * (1 + mean**2)
-    half = student_t.ppf(0.975, np.maximum(n_groups - 1, 1)) * np.sqrt(_ratio(squares, whole**2))
-    return mean - half, mean + half
 
 
 def _moments(total: Floats, count: Floats) -> list[Floats]:

@@ -13,7 +13,7 @@ from fake_run import informative, one, report_of, write_cell
 
 from dalign.report import write_report
 from dalign.report.at_k import at_k_tables, curve_of, first_sections, ks_below, monte_carlo_note
-from dalign.report.intervals import wilson
+from dalign.report.few import wilson
 from dalign.report.k_figure import spread
 from dalign.report.rows import Row
 from dalign.report.tables import Report

@@ -11,7 +11,8 @@ from scipy.stats import t as student_t
 
 from dalign.report.auroc_tables import auroc_tables
 from dalign.report.aurocs import pooled
-from dalign.report.intervals import Groups, wilson
+from dalign.report.few import wilson
+from dalign.report.intervals import Groups
 from dalign.report.metrics import Bools, Floats, placements, pooled_auroc, within_prompt_aurocs
 
 

@@ -10,7 +10,8 @@ from scipy import stats
 
 from dalign.report.adjusting import benjamini_hochberg, holm
 from dalign.report.detectable import detectable_in, smallest_detectable
-from dalign.report.intervals import FLIPS, Groups, wilson
+from dalign.report.few import jeffreys, wilson
+from dalign.report.intervals import FLIPS, Groups
 
 
 def singles(n: int, seed: int = 0) -> Groups:
@@ -24,6 +25,16 @@ def singles(n: int, seed: int = 0) -> Groups:
 def test_wilson_equals_the_textbook(hits: int, n: int, low: float, high: float) -> None:
     found = wilson(np.array([hits / n]), np.array([float(n)]))
     assert [float(x[0]) for x in found] == pytest.approx([low, high], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("hits", "n", "low", "high"),
+    [(0, 10, 0.0, 0.217), (1, 10, 0.011, 0.381), (2, 10, 0.044, 0.503), (5, 10, 0.224, 0.776), (10, 10, 0.783, 1.0)],
+)
+def test_jeffreys_equals_the_published_table(hits: int, n: int, low: float, high: float) -> None:
+    """Brown, Cai and DasGupta (2001), table 5."""
+    found = jeffreys(np.array([hits / n]), np.array([float(n)]))
+    assert [float(x[0]) for x in found] == pytest.approx([low, high], abs=6e-4)
 
 
 def test_benjamini_hochberg_by_hand() -> None:
@@ -72,28 +83,44 @@ def test_intervals_cover_the_truth(n: int, rate: float) -> None:
     assert ((low <= second - rate) & (second - rate <= high)).mean() > 0.92
 
 
-def test_few_losses_get_bonett_and_prices_interval() -> None:
-    """Of 60 paired verdicts 3 turn bad and 8 turn good: (3 + 1) / 62 less (8 + 1) / 62, by Student's t of 59."""
+def test_few_losses_get_the_hybrid_of_both_parts() -> None:
+    """Of 60 paired verdicts 3 turn bad and 8 turn good: the distances to Jeffreys' bounds of 3 and of 8 in 60 add as
+    those of two parts that exclude each other."""
     values = np.array([[1.0] * 3 + [-1.0] * 8 + [0.0] * 49])
-    up, down = 4 / 62, 9 / 62
-    half = stats.t.ppf(0.975, 59) * np.sqrt((up + down - (up - down) ** 2) / 62)
+    up, down = (stats.beta(hits + 0.5, 60.5 - hits).ppf([0.025, 0.975]) - hits / 60 for hits in (3, 8))
+    shared = np.sqrt(3 / 57 * 8 / 52)
+    below = np.sqrt(up[0] ** 2 + down[1] ** 2 - 2 * shared * up[0] * down[1])
+    above = np.sqrt(up[1] ** 2 + down[0] ** 2 - 2 * shared * up[1] * down[0])
     low, high = singles(60).difference_interval(values)
-    assert (low[0], high[0]) == pytest.approx((up - down - half, up - down + half))
+    assert (low[0], high[0]) == pytest.approx((-5 / 60 - below, -5 / 60 + above))
     several = np.array([[1.0] * 10 + [-1.0] * 15 + [0.0] * 35])
-    low, high = singles(60).difference_interval(several)
-    assert (low[0] + high[0]) / 2 != pytest.approx((11 - 16) / 62, abs=1e-4), "enough of both: the bootstrap's"
+    first, other = (Groups(list(range(60)), [seed]).difference_interval(several)[0][0] for seed in (0, 1))
+    assert first != other, "enough of both: the bootstrap's"
 
 
+def test_smaller_changes_are_told_more_closely() -> None:
+    """Eight falls by 1/8 in 60: (8/64 + 1/2) / (1 + 1/2) is their size, and none rose by what may be 1."""
+    values = np.array([[-1 / 8] * 8 + [0.0] * 52])
+    size = (8 / 64 + 0.5) / 1.5
+    falls = stats.beta(1 / size + 0.5, 60.5 - 1 / size).ppf([0.025, 0.975]) * size - 1 / 60
+    rises = stats.beta(0.5, 60.5).ppf(0.975)
+    low, high = singles(60).difference_interval(values)
+    assert (low[0], high[0]) == pytest.approx((-1 / 60 - falls[1], -1 / 60 + np.hypot(rises, falls[0])))
+    once_low, once_high = singles(60).difference_interval(-values)
+    assert (once_low[0], once_high[0]) == pytest.approx((-high[0], -low[0]))
+
+
+@pytest.mark.parametrize("size", [0.5, 1.0])
 @pytest.mark.parametrize("changed", [3, 4, 5])
-def test_so_few_changes_that_no_permutation_is_sure_leave_zero_inside(changed: int) -> None:
+def test_so_few_changes_that_no_permutation_is_sure_leave_zero_inside(changed: int, size: float) -> None:
     values = np.zeros((1, 60))
-    values[0, :changed] = 0.5
+    values[0, :changed] = size
     groups, baseline = singles(60), np.full((1, 60), 0.25)
     assert groups.few_changes(values)[0]
     assert groups.sign_flip_p(values)[0] > 0.05
     for low, high in (groups.difference_interval(values), groups.relative_interval(baseline + values, baseline)):
-        assert low[0] < 0 < high[0]
-    values[0, :6] = 0.5
+        assert low[0] <= 0 < high[0]
+    values[0, :6] = size
     assert not groups.few_changes(values)[0]
 
 
@@ -126,12 +153,32 @@ def test_no_interval_has_width_zero(value: float, n: int) -> None:
         assert high[0] - low[0] > 0.01
 
 
-def test_one_verdict_a_prompt_and_few_events_get_wilson() -> None:
-    plain, few = np.zeros((1, 50)), np.zeros((1, 50))
-    plain[0, :20], few[0, :4] = 1, 0.5
-    for values, mean in ((plain, 0.4), (few, 0.04)):
-        expected = wilson(np.array([mean]), np.array([50.0]))
-        np.testing.assert_allclose(singles(50).rate_interval(values), expected)
+def test_one_verdict_a_prompt_gets_wilson() -> None:
+    values = np.zeros((1, 50))
+    values[0, :20] = 1
+    np.testing.assert_allclose(singles(50).rate_interval(values), wilson(np.array([0.4]), np.array([50.0])))
+
+
+def test_few_events_are_so_much_of_one_as_they_are_large() -> None:
+    """Four of 50 prompts at 1/2: (4/4 + 1/2) / (2 + 1/2) = 0.6 is their size, so 2 / 0.6 events in 50."""
+    values = np.zeros((1, 50))
+    values[0, :4] = 0.5
+    low, high = wilson(np.array([2 / 0.6 / 50]), np.array([50.0]))
+    np.testing.assert_allclose(singles(50).rate_interval(values), (0.6 * low, 0.6 * high))
+    np.testing.assert_allclose(singles(50).rate_interval(1 - values), (1 - 0.6 * high, 1 - 0.6 * low))
+    values[0, :10] = np.linspace(0.1, 1, 10)
+    first, other = (Groups(list(range(50)), [seed]).rate_interval(values)[0][0] for seed in (0, 1))
+    assert first != other, "ten have one: the bootstrap's"
+
+
+def test_few_events_in_unequal_groups_cover_the_truth() -> None:
+    """Groups of one prompt and some of six, with a failure rate for each: few groups carry most of the weight."""
+    sizes = [1, 1, 1, 6] * 10
+    of = np.repeat(np.arange(40), sizes)
+    groups, rng = Groups(of.tolist(), [0]), np.random.default_rng(11)
+    rates = rng.binomial(8, rng.beta(0.02, 0.38, (600, 40))[:, of]) / 8
+    low, high = groups.rate_interval(rates)
+    assert ((low <= 0.05) & (high >= 0.05)).mean() > 0.92
 
 
 def test_a_row_without_values_has_no_interval() -> None:

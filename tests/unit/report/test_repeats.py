@@ -14,8 +14,8 @@ from fake_run import informative, report_of, write_cell
 
 from dalign import cli
 from dalign.errors import ConfigError
+from dalign.report.few import wilson
 from dalign.report.gather import write_pooled
-from dalign.report.intervals import wilson
 from dalign.report.over_runs import Told, mean_interval, paired_t, ratio_interval
 from dalign.report.repeats import RepeatedRow, Repeats, repeats_of
 from dalign.report.repeats_tables import repeats_tables

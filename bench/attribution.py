@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from turns import fastest, options
+from turns import fastest, options, peak
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -150,16 +150,6 @@ def run_case(asked: argparse.Namespace, shape: str) -> dict[str, Any]:
         seconds.append(time.perf_counter() - start)
     memory = (peak() - before) / 1024
     return {"seconds": min(seconds[1:]), "tokens": tokens, "depth": depth, "memory_mib": memory, "scores": scores}
-
-
-def peak() -> float:
-    """The largest resident size of this process so far, KiB (Linux).
-
-    Not ``ru_maxrss``: a process begins with what its parent had, and the parent has loaded the model.
-    """
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
-    return float(line.split()[1])
 
 
 Scores = dict[str, list[float]]

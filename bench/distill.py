@@ -112,7 +112,8 @@ def imported(case: str) -> Any:
     import dalign.models
     import dalign.train.fit
 
-    assert dalign.models and dalign.train.fit
+    assert dalign.models
+    assert dalign.train.fit
     if case == "dalign":
         return ours
     import trl

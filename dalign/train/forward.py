@@ -19,7 +19,7 @@ from dalign.train.lora import in_base_precision
 
 log = logging.getLogger(__name__)
 
-CHUNK_ELEMENTS = 1 << 26  # logits held at once: 256 MiB in float32
+CHUNK_ELEMENTS = 1 << 24  # logits held at once: 64 MiB in float32
 
 
 @dataclass(frozen=True)

@@ -87,15 +87,20 @@ class _WithGradient(torch.autograd.Function):
         ctx: Any, states_KD: Tensor, targets_K: Tensor, head: Callable[[Tensor], Tensor], chunk: int
     ) -> tuple[Tensor, Tensor]:
         grads: list[Tensor] = []
+        buffers: list[Tensor] = []  # one for all chunks: fresh memory costs as much as what is computed in it
 
-        def sums_and_gradient(states: Tensor, targets: Tensor, head: Callable[[Tensor], Tensor]) -> Any:
+        def chunk_sums(states_KD: Tensor, targets_K: Tensor, head: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
             with torch.enable_grad():
-                leaf = states.detach().requires_grad_()
-                loss, hits = _chunk_sums(leaf, targets, head)
-            grads.extend(torch.autograd.grad(loss, leaf))
-            return loss.detach(), hits
+                leaf_KD = states_KD.detach().requires_grad_()
+                logits_KV = head(leaf_KD)
+            if not buffers:
+                buffers.append(torch.empty_like(logits_KV, dtype=torch.promote_types(logits_KV.dtype, torch.float32)))
+            wide_KV = buffers[0][: len(logits_KV)].copy_(logits_KV.detach())
+            loss_K, hits_K = _to_gradient_(wide_KV, targets_K)
+            grads.extend(torch.autograd.grad(logits_KV, leaf_KD, wide_KV.to(logits_KV.dtype)))
+            return loss_K.sum(), hits_K.sum()
 
-        sums = _in_chunks(sums_and_gradient, states_KD, targets_K, head, chunk)
+        sums = _in_chunks(chunk_sums, states_KD, targets_K, head, chunk)
         ctx.save_for_backward(torch.cat(grads))
         ctx.mark_non_differentiable(sums[1])
         return sums
@@ -104,3 +109,14 @@ class _WithGradient(torch.autograd.Function):
     def backward(ctx: Any, loss_grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         (grad_KD,) = ctx.saved_tensors
         return grad_KD * loss_grad, None, None, None
+
+
+def _to_gradient_(logits_KV: Tensor, targets_K: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropies and hits; turns ``logits`` into the gradient of the former's sum, in place."""
+    target_K1 = targets_K[:, None]
+    target_logit_K1 = logits_KV.gather(-1, target_K1)
+    best_K1, at_K1 = logits_KV.max(-1, keepdim=True)
+    torch.softmax(logits_KV, -1, out=logits_KV)
+    log_sum_K1 = best_K1 - logits_KV.gather(-1, at_K1).log()
+    logits_KV.scatter_add_(-1, target_K1, torch.full_like(best_K1, -1.0))
+    return log_sum_K1 - target_logit_K1, at_K1 == target_K1

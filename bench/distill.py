@@ -3,11 +3,14 @@
 The student learns the first kept traces of FILE (a run's ``traces.parquet``) once, through LoRA on all linear layers:
 every case has the same first tensors, examples in the same steps, AdamW, precision (adapters in float32, products in
 the model's) and loss, the mean over a step's completion tokens. ``4x4`` is TRL's micro-batch times its accumulation;
-dalign gets as many examples a step and cuts them itself. TRL runs without recomputation and with its chunked loss:
-as it is, padded to multiples of ``--bucket``, and so with the examples of each step by length, which it does not do
-itself. Needs ``pip install 'dalign[bench]'``. Every case has a process of its own; cases take turns, the fastest counts.
+dalign gets as many examples a step and cuts them itself. TRL runs without recomputation, with its loss in chunks: as
+it is; padded to multiples of 128; so, and with each step's examples by length, which it does not do by itself; and in
+micro-batches of one, which need no padding. dalign runs as configured, and with one example a micro-batch
+(``stage.micro_batch_tokens=1 stage.bucket=16``). Needs ``pip install 'dalign[bench]'``. Every case has a process of its
+own; cases take turns, and the fastest run counts.
 
-Tokens are those of the examples: padding counts for nothing. ``bound`` is the share of what the matrix products would
+Tokens are those of the examples: padding counts for nothing. CPU seconds are those that all threads spent on their
+cores: on a machine with other work, compare these. ``of bound`` is the share of what the matrix products would
 take alone, at the rate of a large one measured in the same run. Memory is the peak above the imports.
 """
 
@@ -29,7 +32,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-CASES = ("TRL", "TRL, padded", "TRL, by length", "dalign")
+CASES = ("TRL", "TRL, padded", "TRL, by length", "TRL, one by one", "dalign", "dalign, one by one")
+ONE = "one by one"
 PRODUCTS = "products"
 SIZE = 2048  # of the products that the bound is measured by
 
@@ -38,7 +42,7 @@ def main() -> None:
     parser = options(__doc__, rounds=2, shapes=["4x4"], shape="examples of a micro-batch x micro-batches of a step")
     parser.add_argument("--traces", type=Path, required=True, help="traces.parquet of a run's stage=traces")
     parser.add_argument("--examples", type=int, default=64, help="those that fit 1,536 tokens (default: 64)")
-    parser.add_argument("--bucket", type=int, default=128, help="lengths are multiples of it (default: 128)")
+    parser.add_argument("--bucket", type=int, default=128, help="padding goes to a multiple of it (default: 128)")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES, help="those to time")
     asked = parser.parse_args()
@@ -58,14 +62,14 @@ def measure(asked: argparse.Namespace, shape: str) -> dict[str, dict[str, Any]]:
     more = [word for name, value in named.items() for word in (f"--{name}", value)]
     best = fastest(__file__, asked, shape, [PRODUCTS, *asked.cases], *more)
     rate = best.pop(PRODUCTS)["flop_per_s"]
-    peers = [case for case in best if case != "dalign"] or list(best)
+    peers = [case for case in best if case.startswith("TRL")] or list(best)
     peer = best[min(peers, key=lambda case: best[case]["seconds"])]
     some = next(iter(best.values()))
-    print(
-        f"\n{shape} examples, {asked.dtype}, {asked.threads} threads, {asked.examples} examples: {some['tokens']} tokens,"
-    )
+    print(f"\n{shape} of {asked.examples} examples, {asked.dtype}, {asked.threads} threads: {some['tokens']} tokens,")
     print(f"{some['completion_tokens']} of completions; products at {rate / 1e9:.0f} GFLOP/s. Against TRL's fastest:")
-    print(f"{'case':<18}{'s':>8}{'tokens/s':>10}{'faster':>8}{'of bound':>10}{'memory':>9}{'loss differs':>14}")
+    print(
+        f"{'case':<20}{'s':>7}{'CPU s':>8}{'tokens/s':>10}{'faster':>8}{'of bound':>10}{'memory':>8}{'loss differs':>14}"
+    )
     for case, run in best.items():
         run["tokens_per_s"] = run["tokens"] / run["seconds"]
         run["faster"] = peer["seconds"] / run["seconds"]
@@ -73,8 +77,8 @@ def measure(asked: argparse.Namespace, shape: str) -> dict[str, dict[str, Any]]:
         run["memory_ratio"] = run["memory_mib"] / peer["memory_mib"]
         run["loss_differs"] = max(abs(a - b) for a, b in zip(run["losses"], peer["losses"], strict=True))
         print(
-            f"{case:<18}{run['seconds']:8.1f}{run['tokens_per_s']:10.0f}{run['faster']:8.2f}"
-            f"{run['share_of_bound']:10.0%}{run['memory_ratio']:9.2f}{run['loss_differs']:14.1e}"
+            f"{case:<20}{run['seconds']:7.1f}{run['cpu_seconds']:8.1f}{run['tokens_per_s']:10.0f}{run['faster']:8.2f}"
+            f"{run['share_of_bound']:10.0%}{run['memory_ratio']:8.2f}{run['loss_differs']:14.1e}"
         )
     return best
 
@@ -95,7 +99,8 @@ def run_case(asked: argparse.Namespace) -> dict[str, Any]:
     ]
     losses, marks = train(asked, loaded, examples, steps)
     return {
-        "seconds": marks[-1] - marks[0],
+        "seconds": marks[-1][0] - marks[0][0],
+        "cpu_seconds": marks[-1][1] - marks[0][1],
         "losses": losses,
         "tokens": sum(len(e.ids) for e in examples),
         "completion_tokens": sum(e.completion_tokens for e in examples),
@@ -104,7 +109,12 @@ def run_case(asked: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-Trained = tuple[list[float], list[float]]  # the steps' losses; when the first began and each ended
+Time = tuple[float, float]  # of the clock, and of all threads on their cores
+Trained = tuple[list[float], list[Time]]  # the steps' losses; when the first began and each ended
+
+
+def now() -> Time:
+    return time.perf_counter(), time.process_time()
 
 
 def imported(case: str) -> Any:
@@ -114,7 +124,7 @@ def imported(case: str) -> Any:
 
     assert dalign.models
     assert dalign.train.fit
-    if case == "dalign":
+    if case.startswith("dalign"):
         return ours
     import trl
 
@@ -165,17 +175,18 @@ def ours(asked: argparse.Namespace, loaded: Any, examples: Sequence[Any], steps:
     from dalign.train.plan import Plan
     from dalign.train.trainer import fit
 
-    marks: list[float] = []
+    marks: list[Time] = []
 
     class Clock(Callback):
         def on_train_batch_start(self, *_: Any) -> None:
             if not marks:
-                marks.append(time.perf_counter())
+                marks.append(now())
 
         def on_train_batch_end(self, *_: Any) -> None:
-            marks.append(time.perf_counter())
+            marks.append(now())
 
-    stage = DistillStage(lr=asked.lr, batch=len(steps[0]), bucket=asked.bucket)
+    cut = {"micro_batch_tokens": 1, "bucket": 16} if asked.case.endswith(ONE) else {"bucket": asked.bucket}
+    stage = DistillStage(lr=asked.lr, batch=len(steps[0]), **cut)
     plan = Plan(tuple(tuple(step) for step in steps), (0,) * len(steps))
     batches = Batches(examples, stage, context=loaded.context, pad_id=loaded.pad_id)
     parts = take_apart(loaded.model, torch.tensor(examples[0].ids[:8]))
@@ -195,17 +206,17 @@ def theirs(asked: argparse.Namespace, loaded: Any, examples: Sequence[Any], step
     from transformers import TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
-    marks: list[float] = []
+    marks: list[Time] = []
 
     class Clock(TrainerCallback):
         def on_step_begin(self, *_: Any, **__: Any) -> None:
             if not marks:
-                marks.append(time.perf_counter())
+                marks.append(now())
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            marks.append(time.perf_counter())
+            marks.append(now())
 
-    micro, accumulation = map(int, asked.shapes[0].split("x"))
+    micro = 1 if asked.case.endswith(ONE) else int(asked.shapes[0].split("x")[0])
     by_length = asked.case == "TRL, by length"
     order = [i for step in steps for i in (sorted(step, key=lambda i: -len(examples[i].ids)) if by_length else step)]
     rows = [(examples[i].ids, examples[i].completion_start) for i in order]
@@ -214,14 +225,13 @@ def theirs(asked: argparse.Namespace, loaded: Any, examples: Sequence[Any], step
         config = SFTConfig(
             output_dir=folder,
             per_device_train_batch_size=micro,
-            gradient_accumulation_steps=accumulation,
+            gradient_accumulation_steps=len(steps[0]) // micro,
             num_train_epochs=1,
             learning_rate=asked.lr,
             lr_scheduler_type="constant",
             max_length=None,
             train_sampling_strategy="sequential",
-            pad_to_multiple_of=None if asked.case == "TRL" else asked.bucket,
-            loss_type="chunked_nll",
+            pad_to_multiple_of=asked.bucket if asked.case in ("TRL, padded", "TRL, by length") else None,
             bf16=asked.dtype == "bfloat16",
             gradient_checkpointing=False,
             dataset_kwargs={"skip_prepare_dataset": True},

@@ -32,7 +32,7 @@ class _AdaptedLinear(torch.autograd.Function):
         return out_TO.view(*x.shape[:-1], -1)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x_TI, low_TR, weight_OI, down_RI, up_OR = ctx.saved_tensors
         grad_TO = grad.reshape(-1, grad.shape[-1])
         low_grad_TR = grad_TO @ up_OR

@@ -106,7 +106,7 @@ class _WithGradient(torch.autograd.Function):
         return sums
 
     @staticmethod
-    def backward(ctx: Any, loss_grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, loss_grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         (grad_KD,) = ctx.saved_tensors
         return grad_KD * loss_grad, None, None, None
 

@@ -59,8 +59,9 @@ def fit(
         logger = logging.getLogger(name)
         logger.setLevel(max(logger.level, logging.WARNING))
     wanted = "gpu" if device.type == "cuda" else "cpu"
-    before, filled = torch.are_deterministic_algorithms_enabled(), deterministic.fill_uninitialized_memory
-    deterministic.fill_uninitialized_memory = False
+    memory: Any = deterministic
+    before, filled = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
+    memory.fill_uninitialized_memory = False
     trainer = Trainer(
         accelerator=wanted if spec.accelerator == "auto" else spec.accelerator,
         devices=1,
@@ -82,4 +83,4 @@ def fit(
         trainer.fit(module, ckpt_path=str(resume) if resume else None, weights_only=True)
     finally:
         torch.use_deterministic_algorithms(before)
-        deterministic.fill_uninitialized_memory = filled
+        memory.fill_uninitialized_memory = filled

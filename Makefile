@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 SEED ?= 1
 MODEL ?=
+TRACES ?=
 ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -44,6 +45,11 @@ bench: $(READY)
 	  echo "make bench MODEL=FOLDER_OR_GGUF also measures attribution and sampling, on that model"; \
 	else \
 	  $(BIN)/python bench/attribution.py --model "$(MODEL)" && $(BIN)/python bench/sampling.py --model "$(MODEL)"; \
+	fi
+	@if [ -n "$(MODEL)" ] && [ -n "$(TRACES)" ]; then \
+	  $(BIN)/python bench/distill.py --model "$(MODEL)" --traces "$(TRACES)"; \
+	else \
+	  echo "with TRACES=RUN/traces/traces.parquet also distillation, against TRL: pip install '.[bench]' first"; \
 	fi
 
 # The build tools come from the constraints too, so nothing is resolved afresh.

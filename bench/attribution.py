@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from turns import last_line, options, times_faster
+from turns import last_line, options, peak, times_faster
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -211,16 +211,6 @@ def run_turns(asked: argparse.Namespace) -> dict[str, list[float]]:
 def way(asked: argparse.Namespace, case: str) -> tuple[Callable[[], Scores], int, Any]:
     """What runs a case, the tokens it is asked about, and the model's config."""
     return (published if case.startswith("published") else ours)(asked, case)
-
-
-def peak() -> float:
-    """The largest resident size of this process so far, KiB (Linux).
-
-    Not ``ru_maxrss``: a process begins with what its parent had, and the parent has loaded the model.
-    """
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
-    return float(line.split()[1])
 
 
 def pairs_of(vocab: int, shape: str) -> tuple[list[int], list[list[int]]]:

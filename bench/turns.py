@@ -19,11 +19,20 @@ Run = dict[str, Any]
 Rounds = dict[str, list[Run]]  # of each case, the run of each round
 
 
-def options(description: str | None, rounds: int) -> argparse.ArgumentParser:
-    """The parser of a benchmark on a model; ``--case`` is for the processes it starts itself."""
+def options(
+    description: str | None,
+    rounds: int,
+    *,
+    shapes: Sequence[str] = ("64+384", "640+192"),
+    shape: str = "prompt+response tokens",
+) -> argparse.ArgumentParser:
+    """The parser of a benchmark on a model; ``--case`` is for the processes it starts itself.
+
+    ``shapes`` are the defaults, ``shape`` says how one is written.
+    """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="a folder with safetensors, or a .gguf file")
-    parser.add_argument("--shapes", nargs="+", default=["64+384", "640+192"], help="prompt+response tokens")
+    parser.add_argument("--shapes", nargs="+", default=list(shapes), help=shape)
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=rounds, help="turns of each case")
@@ -60,3 +69,13 @@ def times_faster(own: Sequence[float], peer: Sequence[float]) -> tuple[float, fl
     """How many times less the case took than its peer, of the seconds of each turn: the median, the least, the most."""
     ratios = [theirs / ours for ours, theirs in zip(own, peer, strict=True)]
     return median(ratios), min(ratios), max(ratios)
+
+
+def peak() -> float:
+    """The largest resident size of this process so far, KiB (Linux).
+
+    Not ``ru_maxrss``: a process begins with what its parent had, and the parent may have loaded the model.
+    """
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+    return float(line.split()[1])

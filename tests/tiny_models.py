@@ -59,7 +59,9 @@ def tiny_model(kind: str, *, layers: int = 3, seed: int = 0, tied: bool = True, 
 def with_lora(model: Any, *, seed: int = 1, scale: float = 0.15, **options: Any) -> Any:
     """The model under a LoRA whose weights are random, so that it does something."""
     torch.manual_seed(seed)
-    config = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM", **options)
+    config = LoraConfig(
+        **{"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "task_type": "CAUSAL_LM", **options}
+    )
     adapted = get_peft_model(model, config)
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():

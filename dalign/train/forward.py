@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from dalign.errors import ModelError
+from dalign.train.lora import in_base_precision
 
 log = logging.getLogger(__name__)
 
-CHUNK_ELEMENTS = 1 << 26  # logits held at once: 256 MiB in float32
+CHUNK_ELEMENTS = 1 << 24  # logits held at once: 64 MiB in float32
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ def prepared(model: Any, *, recompute: bool) -> Iterator[None]:
     spacing at a weight of 0.02, and would never arrive. Such modules are trained in float32.
     """
     with ExitStack() as stack:
+        stack.enter_context(in_base_precision(model))
         for module in _half_precision_copies(model):
             stack.enter_context(_in_float32(module))
         if recompute:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.plugins.io import CheckpointIO
+from torch.utils import deterministic
 
 from dalign.errors import ConfigError
 from dalign.specs.stage import TrainerSpec
@@ -51,13 +52,16 @@ def fit(
 ) -> None:
     """One pass over the module's loader of ``max_steps`` batches, on ``device`` unless ``accelerator`` differs.
 
-    Every operation is deterministic meanwhile. ``resume`` names a checkpoint to go on from.
+    Every operation is deterministic meanwhile; what torch adds to that, filling new memory before it is written to, is
+    left out. ``resume`` names a checkpoint to go on from.
     """
     for name in ("lightning.pytorch", "lightning.fabric"):
         logger = logging.getLogger(name)
         logger.setLevel(max(logger.level, logging.WARNING))
     wanted = "gpu" if device.type == "cuda" else "cpu"
-    before = torch.are_deterministic_algorithms_enabled()
+    memory: Any = deterministic
+    before, filled = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
+    memory.fill_uninitialized_memory = False
     trainer = Trainer(
         accelerator=wanted if spec.accelerator == "auto" else spec.accelerator,
         devices=1,
@@ -79,3 +83,4 @@ def fit(
         trainer.fit(module, ckpt_path=str(resume) if resume else None, weights_only=True)
     finally:
         torch.use_deterministic_algorithms(before)
+        memory.fill_uninitialized_memory = filled

@@ -207,6 +207,29 @@ def test_more_than_one_device_is_refused(tmp_path: Path, tiny_checkpoint: Path) 
         run_stage(two, tmp_path)
 
 
+def test_training_is_deterministic_and_fills_no_memory_for_it() -> None:
+    model, seen = with_lora(tiny_model("llama", layers=1)), []
+    deterministic, filled = torch.are_deterministic_algorithms_enabled, torch.utils.deterministic
+    layer = model.get_base_model().model.layers[0]
+    layer.register_forward_hook(lambda *_: seen.append((deterministic(), filled.fill_uninitialized_memory)))
+    before = (deterministic(), filled.fill_uninitialized_memory)
+    fit(model, stage_of(), make_examples(8))
+    assert seen[-1] == (True, False)
+    assert (deterministic(), filled.fill_uninitialized_memory) == before
+
+
+def test_a_bfloat16_base_learns_as_in_float32() -> None:
+    """The products are in bfloat16 there, LoRA's too; the losses of ten steps stay within its precision."""
+    losses = []
+    for dtype in (torch.float32, torch.bfloat16):
+        model = with_lora(tiny_model("llama", layers=2).to(dtype), scale=0.01)
+        module, rows = fit(model, stage_of(epochs=10), make_examples(8))
+        assert all(p.dtype == torch.float32 for p in module.trained.values())
+        losses.append([row["loss"] for row in rows])
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+    assert losses[0][-1] < 0.9 * losses[0][0]
+
+
 def test_a_fully_trained_bfloat16_module_moves_at_a_small_rate(tmp_path: Path, tiny_checkpoint: Path) -> None:
     """In bfloat16 a step of 1e-5 is below half the spacing at 0.02: the paper's lm_head would never move."""
     lora = {"modules_to_save": ("lm_head",), "dropout": 0.0}

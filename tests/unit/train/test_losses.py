@@ -48,10 +48,11 @@ def test_prompt_and_padding_may_be_anything_at_all() -> None:
     assert torch.equal(found.loss, clean.loss)
 
 
+@pytest.mark.parametrize("learns", [True, False])
 @pytest.mark.parametrize("chunk", [1, 3, 7])
-def test_chunks_change_neither_sums_nor_gradients(chunk: int) -> None:
+def test_chunks_change_neither_sums_nor_gradients(chunk: int, learns: bool) -> None:
     torch.manual_seed(0)
-    head, calls = nn.Linear(4, 5).double(), []
+    head, calls = nn.Linear(4, 5).double().requires_grad_(learns), []
     head.register_forward_hook(lambda module, args, out: calls.append(len(out)))
     ids, mask = torch.randint(0, 5, (3, 8)), torch.rand(3, 8) > 0.4
     mask[:, 0] = False
@@ -62,11 +63,27 @@ def test_chunks_change_neither_sums_nor_gradients(chunk: int) -> None:
         head.zero_grad()
         calls.clear()
         found = completion_sums(states, ids, mask, head, chunk=size)
-        found.loss.backward()
-        results.append((found.loss, found.correct, states.grad, head.weight.grad.clone()))
+        (found.loss / 7).backward()
+        results.append((found.loss, found.correct, states.grad, *(p.grad.clone() for p in head.parameters() if learns)))
     assert max(calls) <= chunk
+    asked, *calls = calls
+    assert asked == 1  # whether the head learns; the logits of a frozen one are made once
+    assert len(calls) == math.ceil(found.tokens / chunk) * (2 if learns else 1)
     for whole, cut in zip(*results, strict=True):
         torch.testing.assert_close(whole, cut, rtol=1e-12, atol=1e-12)
+
+
+def test_a_head_learns_though_it_names_no_parameter() -> None:
+    """As under peft's trainable tokens, where the head borrows its rows from the embeddings' layer."""
+    weight = torch.randn(4, 5, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    states = torch.randn(1, 9, 4, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    mask = torch.arange(9)[None] > 2
+    grads = []
+    for chunk in (10_000, 2):
+        found = completion_sums(states, torch.arange(9)[None] % 5, mask, lambda s: s @ weight, chunk=chunk)
+        grads.append(torch.autograd.grad(found.loss, (states, weight)))
+    for whole, cut in zip(*grads, strict=True):
+        torch.testing.assert_close(whole, cut)
 
 
 def test_half_precision_logits_are_summed_in_float32() -> None:

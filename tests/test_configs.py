@@ -49,13 +49,14 @@ ATTACK_NEEDS = {"pair": CHAT, "selector": ["judge@attack.judge=llama_guard3", "b
 NAMED_AFTER = {
     "sampler/by_model": "model",
     "stage/distill_by_model": "model",
+    "stage/grpo_by_model": "model",
     "stage/traces_by_teacher": "teacher",
     "stage/control_by_model": "model",
 }
 STUDIES = ("experiment", "debug")
 NO_TOY_JUDGES = ["judge@judges.harm=phrases", "judge@judges.refusal=phrases", "~judge@judges.harm_truth"]
 WITHOUT_A_GUARD = ("experiment=smollm2_star1",)
-STAGES = ("traces", "distill", "probe", "control", "pretrain")
+STAGES = ("traces", "distill", "grpo", "probe", "control", "pretrain")
 PLACEHOLDERS = {
     "SEED": "4",
     "NAME": "xstest",
@@ -142,8 +143,10 @@ def test_every_attack_passes_by_every_attacker(name: str) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("study", [None, *(f"{group}={name}" for group in STUDIES for name in entries(group))])
 def test_every_stage_passes_in_every_study(stage: str, study: str | None) -> None:
-    if stage in ("probe", "control") and study in WITHOUT_A_GUARD:
-        with pytest.raises(ConfigError, match=f"which finds no harm; a {stage} needs a guard"):
+    if stage in ("probe", "control", "grpo") and study in WITHOUT_A_GUARD:
+        with pytest.raises(
+            ConfigError, match=f"which finds no harm; a {stage.replace('grpo', 'reward')} needs a guard"
+        ):
             one("train", f"stage={stage}", str(study))
         return
     spec = one("train", f"stage={stage}", *([study] if study else []))

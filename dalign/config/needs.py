@@ -13,7 +13,7 @@ from dalign.config.judging import all_judges, judge_problems, may_teach, strange
 from dalign.config.problems import Problem, nearest
 from dalign.config.rewards import grpo_problems
 from dalign.errors import DataError, did_you_mean
-from dalign.layout import ADAPTER_POLICIES, PLAIN_POLICIES, POLICIES
+from dalign.layout import ADAPTER_POLICIES, POLICIES
 from dalign.specs.data import BenchmarkSpec, DatasetSpec, QuestionsSpec
 from dalign.specs.grpo import GrpoStage
 from dalign.specs.judge import RERANK, RERANKING, GuardSpec, ServerJudgeSpec, rerank_score, role_of
@@ -41,15 +41,15 @@ def unmet(spec: RunSpec, verb: Verb, stages: tuple[str, ...]) -> Iterator[Proble
         yield from _source(spec, spec.dataset, "dataset")
         yield from grpo_problems(spec, spec.stage)
     if isinstance(spec.stage, ProbeStage):
-        yield from _probe(spec, spec.stage, stages)
+        yield from _probe(spec, spec.stage)
     if isinstance(spec.stage, ControlStage):
-        yield from _adapted(spec.stage.policy, stages)
+        yield from _adapted(spec.stage.policy)
         yield from control_problems(spec, spec.stage)
     if verb == "evaluate" or isinstance(spec.stage, ProbeStage):
         yield from _benchmarks(spec)
         yield from _sampler(spec)
     if verb == "evaluate":
-        yield from _policies(spec, stages)
+        yield from _policies(spec)
         yield from _selector(spec)
         yield from _protocol(spec)
     yield from attack_problems(spec, verb)
@@ -147,7 +147,7 @@ def _traces(spec: RunSpec, stage: TracesStage) -> Iterator[Problem]:
         yield from may_teach("judges.harm", judge, "filter")
 
 
-def _probe(spec: RunSpec, stage: ProbeStage, stages: tuple[str, ...]) -> Iterator[Problem]:
+def _probe(spec: RunSpec, stage: ProbeStage) -> Iterator[Problem]:
     judge = spec.judges.get(stage.judge)
     if stage.labels is not None:
         yield from text_file("stage.labels", stage.labels, "a JSONL file of labelled answers, as dalign label reads")
@@ -156,7 +156,7 @@ def _probe(spec: RunSpec, stage: ProbeStage, stages: tuple[str, ...]) -> Iterato
         yield Problem("stage.judge", f"stage.judge={stage.judge}: no such key of judges; {hint}")
     else:
         yield from may_teach("stage.judge", judge, "probe")
-    yield from _adapted(stage.policy, stages)
+    yield from _adapted(stage.policy)
     if DIRECTION in stage.methods:
         yield from _source(spec, spec.dataset, "dataset")
     if not stage.labels and not any("harm" in benchmark.roles for benchmark in spec.benchmark.values()):
@@ -165,13 +165,11 @@ def _probe(spec: RunSpec, stage: ProbeStage, stages: tuple[str, ...]) -> Iterato
         )
 
 
-def _adapted(policy: str, stages: tuple[str, ...]) -> Iterator[Problem]:
+def _adapted(policy: str) -> Iterator[Problem]:
     """A stage that compares with a base works on a policy that has one."""
     if policy not in ADAPTER_POLICIES:
         hint = did_you_mean(policy, ADAPTER_POLICIES)
         yield Problem("stage.policy", f"stage.policy={policy}: not a policy with a base; {hint}")
-    elif policy not in stages:
-        yield Problem("stage.policy", f"stage.policy={policy}: {_not_yet(policy)}")
 
 
 def _benchmarks(spec: RunSpec) -> Iterator[Problem]:
@@ -210,21 +208,14 @@ def _sampler(spec: RunSpec) -> Iterator[Problem]:
         yield Problem("sampler.engine.path", f"sampler.engine.path={engine.path}: no such file or run folder")
 
 
-def _policies(spec: RunSpec, stages: tuple[str, ...]) -> Iterator[Problem]:
-    known = [name for name in POLICIES if name in (*PLAIN_POLICIES, *stages)]
+def _policies(spec: RunSpec) -> Iterator[Problem]:
     if not spec.policies:
-        yield Problem("policies", f"policies=[]: the list is empty; name at least one of {', '.join(known)}")
+        yield Problem("policies", f"policies=[]: the list is empty; name at least one of {', '.join(POLICIES)}")
     for name in spec.policies:
         if name not in POLICIES:
-            yield Problem("policies", f"policies: there is no policy {name!r}; {nearest(name, known)}")
-        elif name not in known:
-            yield Problem("policies", f"policies: {name}: {_not_yet(name)}")
+            yield Problem("policies", f"policies: there is no policy {name!r}; {nearest(name, POLICIES)}")
     if len(set(spec.policies)) < len(spec.policies):
         yield Problem("policies", f"policies=[{','.join(spec.policies)}]: names one twice; drop it")
-
-
-def _not_yet(policy: str) -> str:
-    return f"there is no stage={policy} yet; put an adapter of yours in distill's place: inputs.adapter=FOLDER"
 
 
 def _selector(spec: RunSpec) -> Iterator[Problem]:

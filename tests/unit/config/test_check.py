@@ -187,7 +187,6 @@ def test_each_fault_is_told_once_with_key_value_and_remedy(name: str) -> None:
                 "none asks for a harm judge",
             ],
         ),
-        (["stage=probe", "stage.policy=grpo"], ["stage.policy=grpo: there is no stage=grpo yet; put an adapter of"]),
         (["stage=probe", "stage.judge=refusal"], ["stage.judge is toy_refusal, which finds no harm; a probe needs a"]),
         (["stage=probe", "stage.judge=harmm"], ["stage.judge=harmm: no such key of judges; did you mean 'harm'?"]),
         (
@@ -255,12 +254,11 @@ def test_a_folder_from_before_there_were_sets_goes_on() -> None:
     assert added == {"methods": ["conditional"], "leave_out": False}
 
 
-def test_a_policy_that_no_stage_makes_is_told_and_not_offered() -> None:
+def test_a_policy_that_there_is_none_of_is_told_with_those_there_are() -> None:
     found = problems("evaluate", "policies=[grpo,nobody,distil]")
     assert found == (
-        "policies: grpo: there is no stage=grpo yet; put an adapter of yours in distill's place: inputs.adapter=FOLDER",
-        "policies: there is no policy 'nobody'; known: base, distill, teacher",
-        "policies: there is no policy 'distil'; did you mean 'distill'? (known: base, teacher, distill)",
+        "policies: there is no policy 'nobody'; known: base, distill, grpo, teacher",
+        "policies: there is no policy 'distil'; did you mean 'distill'? (known: base, teacher, distill, grpo)",
     )
 
 

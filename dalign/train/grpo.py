@@ -11,8 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,48 +19,23 @@ from torch import Tensor, nn
 from dalign.attribute.frozen import frozen
 from dalign.errors import ModelError
 from dalign.models import LoadedModel
-from dalign.records import Prompt, digest
-from dalign.sample import sample_seed
+from dalign.records import Prompt
 from dalign.specs.grpo import GrpoStage
 from dalign.specs.sampling import SamplerSpec
 from dalign.train.forward import CausalParts
-from dalign.train.grpo_batch import Judged, Micro, as_micro, judge, micros, step_size
+from dalign.train.grpo_batch import Micro, as_micro, micros, step_size
+from dalign.train.grpo_draw import Drawer, PromptSteps, StepPrompts
 from dalign.train.grpo_rows import StepSums, prompt_rows, step_row
 from dalign.train.lit_adapter import LitAdapter, Row, tensors_digest
 from dalign.train.loader import PlannedSteps
 from dalign.train.logp import TokenLogp, token_logp
-from dalign.train.plan import Plan
 from dalign.train.policy_loss import StepSize, policy_loss
 from dalign.train.rewards import Rewards
-from dalign.train.rollouts import Rollout, draw_rollouts
+from dalign.train.rollouts import Rollout
 
 log = logging.getLogger(__name__)
 
-POLICY = "grpo"
 FAR, FAR_IN_HALF = 1e-3, 3e-2  # mean |trainer - engine|, nats a token
-
-
-class StepPrompts(NamedTuple):
-    """The indices of one step's prompts, its number from 0. (Lightning looks into a batch for tensors to move, and
-    refuses frozen records.)"""
-
-    step: int
-    rows: tuple[int, ...]
-
-
-class PromptSteps:
-    """Makes a step of the indices of ``prompts``."""
-
-    def __init__(self, prompts: Sequence[Prompt]) -> None:
-        self.prompts = tuple(prompts)
-
-    def step(self, number: int, rows: Sequence[int]) -> StepPrompts:
-        """Step ``number`` over ``rows``."""
-        return StepPrompts(number, tuple(rows))
-
-    def digest(self, plan: Plan) -> str:
-        """A hash of the prompts and their order."""
-        return digest("grpo plan", [[self.prompts[i].id for i in step] for step in plan.steps])
 
 
 class LitGRPO(LitAdapter):
@@ -84,8 +58,8 @@ class LitGRPO(LitAdapter):
         log_row: Callable[[Row], None],
     ) -> None:
         super().__init__(loaded.model, parts, stage, steps, steps.batches.digest(steps.plan), log_row)
-        self.loaded, self.stage, self.sampler, self.rewards, self.seed = loaded, stage, sampler, rewards, seed
-        self.validation = tuple(validation)
+        self.loaded, self.stage, self.sampler, self.validation = loaded, stage, sampler, tuple(validation)
+        self.drawer = Drawer(loaded, stage, sampler, steps.batches.prompts, rewards, seed)
         self.reference = {name: p.detach().clone() for name, p in self.trained.items()}
         self.moved = False
         self.warned = False
@@ -101,7 +75,7 @@ class LitGRPO(LitAdapter):
     def training_step(self, batch: StepPrompts, batch_idx: int) -> None:
         """Draws, judges, and takes ``stage.updates`` optimiser steps; rows, and validation if due."""
         started = time.perf_counter()
-        first, judged = self._rollout(batch)
+        first, judged = self.drawer.groups(batch)
         rolled = time.perf_counter()
         size = step_size(judged, self.sampler.max_new_tokens)
         cut = micros(judged, self.stage, context=self.loaded.context, pad_id=self.loaded.pad_id)
@@ -117,34 +91,6 @@ class LitGRPO(LitAdapter):
         self.log_row({"step": batch.step + 1, "epoch": epoch, **row, **seconds})
         if self.steps.done % self.stage.validate_every == 0 or self.steps.done == len(self.steps):
             self._validate(self.steps.done)
-
-    def _rollout(self, batch: StepPrompts) -> tuple[Judged, Judged]:
-        """The step's answers as drawn, and with other prompts' in place of groups that have nothing to say."""
-        first = judged = self._judged([self.steps.batches.prompts[i] for i in batch.rows], batch.step, 0)
-        group = self.stage.group
-        for attempt in range(1, self.stage.resample + 1):
-            dead = [g for g, is_dead in enumerate(judged.dead) if is_dead]
-            others = self._other_prompts(judged, batch.step, attempt, len(dead))
-            if not others:
-                break
-            drawn = list(judged.rollouts)
-            again = self._judged(others, batch.step, attempt).rollouts
-            for k, g in enumerate(dead[: len(others)]):
-                drawn[g * group : (g + 1) * group] = again[k * group : (k + 1) * group]
-            judged = judge(drawn, self.rewards, self.stage)
-        return first, judged
-
-    def _judged(self, prompts: Sequence[Prompt], step: int, attempt: int) -> Judged:
-        seed = sample_seed(self.seed, f"{POLICY}/{step}/{attempt}", 0)
-        return judge(self._draw(prompts, range(self.stage.group), seed), self.rewards, self.stage)
-
-    def _draw(self, prompts: Sequence[Prompt], indices: range, seed: int) -> list[Rollout]:
-        return draw_rollouts(self.loaded, self.sampler, prompts, indices, seed, policy=POLICY)
-
-    def _other_prompts(self, judged: Judged, step: int, attempt: int, count: int) -> list[Prompt]:
-        taken = {r.prompt.id for r in judged.rollouts}
-        left = [p for p in self.steps.batches.prompts if p.id not in taken]
-        return Random(digest("resample", self.seed, step, attempt)).sample(left, min(count, len(left)))
 
     def _before(self, parts: Sequence[Micro]) -> tuple[list[Tensor | None], list[Tensor | None]]:
         """The log-probabilities of each part under the policy before the first of several updates, and under the
@@ -239,7 +185,7 @@ class LitGRPO(LitAdapter):
         """One answer to each prompt held out, always from the same streams: rewards, and KL to the reference."""
         if not self.validation:
             return
-        rollouts = self._draw(self.validation, range(1), sample_seed(self.seed, f"{POLICY}/validation", 0))
+        rollouts = self.drawer.one_each(self.validation)
         kl, tokens = 0.0, 0
         with frozen(self.model):
             for part in self._parts_of(rollouts):
@@ -250,7 +196,7 @@ class LitGRPO(LitAdapter):
                 tokens += int(part.mask.sum())
         if not math.isfinite(kl):
             raise ModelError(f"KL to the reference {kl} after {step} steps; lower stage.lr={self.stage.lr}")
-        found = prompt_rows(rollouts, self.rewards)
+        found = prompt_rows(rollouts, self.drawer.rewards)
         row: dict[str, Any] = {f"validation_{name}": value for name, value in found.items()}
         self.log_row({"step": step, **row, "validation_kl": kl / max(tokens, 1)})
 

@@ -16,7 +16,8 @@ from dalign.specs.run import RunSpec
 from dalign.store import StageFolder
 from dalign.train.examples import in_validation, question_group
 from dalign.train.forward import take_apart, trainable_parameters
-from dalign.train.grpo import LitGRPO, PromptSteps
+from dalign.train.grpo import LitGRPO
+from dalign.train.grpo_draw import PromptSteps
 from dalign.train.lit_adapter import Row
 from dalign.train.loader import PlannedSteps
 from dalign.train.plan import make_plan

@@ -19,8 +19,9 @@ from dalign.specs.run import RunSpec
 from dalign.specs.sampling import SamplerSpec
 from dalign.store import StageFolder
 from dalign.train.forward import prepared, take_apart
-from dalign.train.grpo import LitGRPO, PromptSteps, StepPrompts
+from dalign.train.grpo import LitGRPO
 from dalign.train.grpo_batch import judge, micros, step_size
+from dalign.train.grpo_draw import PromptSteps, StepPrompts
 from dalign.train.loader import PlannedSteps
 from dalign.train.plan import make_plan
 from dalign.train.rewards import Rewards
@@ -171,7 +172,7 @@ def test_log_probabilities_are_those_of_the_tokens_drawn(tiny_checkpoint: Path, 
     module, _ = module_of(spec, adapter)
     rollouts = draw_rollouts(module.loaded, spec.sampler, make_prompts(4), range(4), 1, policy="grpo")
     assert {r.truncated for r in rollouts} == {True, False}
-    judged = judge(rollouts, module.rewards, module.stage)
+    judged = judge(rollouts, module.drawer.rewards, module.stage)
     for part in micros(judged, module.stage, context=64, pad_id=0):
         with torch.no_grad():
             found = module._logp(part)
@@ -208,7 +209,7 @@ def test_truncated_answers_are_counted_or_masked(tiny_checkpoint: Path, adapter:
     counted, _ = module_of(grpo_spec(tiny_checkpoint, short, rewards=rewards), adapter)
     masked, _ = module_of(grpo_spec(tiny_checkpoint, short, rewards=rewards, truncated="mask"), adapter)
     batch = StepPrompts(0, (0, 1, 2, 3))
-    (_, one), (_, other) = counted._rollout(batch), masked._rollout(batch)
+    (_, one), (_, other) = counted.drawer.groups(batch), masked.drawer.groups(batch)
     cut = [r.truncated for r in one.rollouts]
     assert 0 < sum(cut) < 16
     assert one.advantages.known == (True,) * 16
@@ -243,7 +244,7 @@ def test_dead_groups_are_drawn_again_from_other_prompts(tiny_checkpoint: Path, a
     rewards = {"safe": {"kind": "safe", "judge": "harm", "binary": True}}
     spec = grpo_spec(tiny_checkpoint, rewards=rewards, resample=6)
     module, _ = module_of(spec, adapter)
-    first, judged = module._rollout(StepPrompts(0, (0, 1, 2, 3)))
+    first, judged = module.drawer.groups(StepPrompts(0, (0, 1, 2, 3)))
     assert sum(judged.dead) < sum(first.dead)
     for g, dead in enumerate(first.dead):
         assert (judged.rollouts[4 * g].prompt == first.rollouts[4 * g].prompt) != dead

@@ -54,7 +54,8 @@ def main() -> int:
 
 def commands(part: str, seed: int, runs: Path, cache: Path) -> Iterator[Command]:
     """The command lines of one part for one seed; what stands is not asked for again where a command would refuse."""
-    shared = (f"world_seed={seed}", "trainer.threads=1", f"paths.runs={runs}", f"paths.cache={cache}")
+    places = ("trainer.threads=1", f"paths.runs={runs}", f"paths.cache={cache}")
+    shared = (f"world_seed={seed}", *places)
     of, demo, other = (*shared, f"run=demo-{seed}"), runs / f"demo-{seed}", runs / f"unrelated-{seed}"
     evaluate, train = ("dalign", "evaluate"), ("dalign", "train")
     if part == "world":
@@ -72,7 +73,8 @@ def commands(part: str, seed: int, runs: Path, cache: Path) -> Iterator[Command]
         yield (*train, "experiment=toy_evidence", "stage=control", *of, ATTACKS, f"stage.unrelated={other}")
         yield (*evaluate, "experiment=toy_evidence", *of, "protocol=released_code")
     if part == "reversed":
-        yield ("dalign", "export", f"demo-{seed}", "--out", str(demo / "merged"), *shared)
+        if not (demo / "merged").exists():  # an export names the world by its run
+            yield ("dalign", "export", f"demo-{seed}", "--out", str(demo / "merged"), *places)
         yield (*train, "experiment=reversed", "stage=traces", *shared)
         traces = ",".join(f"{runs}/{name}-{seed}/traces/traces.parquet" for name in ("reversed", "demo"))
         yield (*train, "experiment=reversed", "stage=distill", *shared, f"inputs.traces=[{traces}]")

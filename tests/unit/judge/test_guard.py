@@ -10,6 +10,7 @@ import torch
 from guard_models import CONTROL, PLAIN, THREE_LINES, TYPED, guard_spec, save_guard
 from judge_items import item
 
+from dalign.control_tokens import control_of, record_judge_control
 from dalign.errors import DataError, ModelError
 from dalign.judge import JudgeItem, make_judge
 from dalign.judge.guard import Guard
@@ -170,12 +171,13 @@ def test_the_version_changes_with_whatever_changes_a_verdict(folder: Path, tmp_p
     assert Guard(guard_spec(folder, token_budget=64)).version == versions[0]
 
 
-def test_make_judge_puts_the_screen_before_it(folder: Path) -> None:
+def test_make_judge_puts_the_screen_before_it(folder: Path, tmp_path: Path) -> None:
     judge = make_judge(guard_spec(folder), world_seed=0, paths=PathsSpec())
     labels = [v.label for v in judge.judge([item("wool"), item("wool", finish_reason="length")], "answer")]
     assert labels[0] in ("safe", "unsafe")
     assert labels[1] == "unscored"
-    assert set(getattr(judge, "control_strings", ())) == set(CONTROL), "for who counts the texts that spell one"
+    record_judge_control(tmp_path, judge)
+    assert set(control_of(tmp_path)[judge.name].strings) == set(CONTROL), "for who counts the texts that spell one"
 
 
 def test_a_template_that_drops_a_turn_is_refused(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_there_is_a_golden_value_for_every_variant() -> None:
 def test_values_gradients_and_clip_shares_are_those_of_trl(case: str) -> None:
     found, gradient = loss_and_gradient(spec_of(**SPECS[case]), on_policy="onpolicy" in case)
     golden = GOLDEN[case]
-    assert float(found.loss) == pytest.approx(golden["loss"], abs=1e-7)
+    assert found.loss.item() == pytest.approx(golden["loss"], abs=1e-7)
     torch.testing.assert_close(gradient, tensor(golden["grad"]), rtol=0, atol=1e-7)
     measured = golden["metrics"]
     if "kl" in measured:
@@ -90,7 +90,7 @@ def test_how_a_step_is_cut_changes_neither_loss_nor_gradient(name: str) -> None:
             for rows in cuts
         ]
         (cut,) = torch.autograd.grad(torch.stack(parts).sum(), new)
-        assert float(sum(parts)) == pytest.approx(float(whole.loss), abs=1e-12)
+        assert float(sum(parts)) == pytest.approx(whole.loss.item(), abs=1e-12)
         torch.testing.assert_close(cut, gradient, rtol=0, atol=1e-12)
 
 
@@ -101,7 +101,7 @@ def test_bnpo_hangs_on_the_cut_as_it_is_defined() -> None:
         policy_loss(NEW[i : i + 1], OLD[i : i + 1], None, ADVANTAGES[i : i + 1], MASK[i : i + 1], spec, WHOLE).loss
         for i in range(3)
     ]
-    assert abs(float(sum(parts)) - float(whole.loss)) > 0.05
+    assert abs(float(sum(parts)) - whole.loss.item()) > 0.05
 
 
 @pytest.mark.parametrize("name", ["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "gspo"])
@@ -113,7 +113,7 @@ def test_masked_tokens_count_for_nothing_even_as_nan(name: str) -> None:
     old, ref = OLD.masked_fill(MASK == 0, torch.nan), REFERENCE.masked_fill(MASK == 0, torch.inf)
     found = policy_loss(new, old, ref, ADVANTAGES, MASK, spec, WHOLE)
     (masked,) = torch.autograd.grad(found.loss, new)
-    assert float(found.loss) == pytest.approx(float(whole.loss), abs=1e-12)
+    assert found.loss.item() == pytest.approx(whole.loss.item(), abs=1e-12)
     torch.testing.assert_close(masked, gradient, rtol=0, atol=1e-12)
 
 
@@ -123,7 +123,7 @@ def test_a_batch_all_masked_is_a_loss_of_zero_with_zero_gradients(name: str) -> 
     none = torch.zeros_like(MASK)
     found = policy_loss(new, OLD, None, ADVANTAGES, none, spec_of(name=name), StepSize(0, 0, 8))
     (gradient,) = torch.autograd.grad(found.loss, new)
-    assert float(found.loss) == 0.0
+    assert found.loss.item() == 0.0
     assert not gradient.any()
 
 
@@ -133,7 +133,7 @@ def test_advantages_that_sum_to_zero_give_a_loss_of_zero_and_a_gradient() -> Non
     both = torch.tensor([1.0, -1.0], dtype=torch.float64)
     found = policy_loss(new, new.detach(), None, both, torch.ones(2, 4), spec_of(), StepSize(2, 8, 8))
     (gradient,) = torch.autograd.grad(found.loss, new)
-    assert float(found.loss) == pytest.approx(0.0, abs=1e-15)
+    assert found.loss.item() == pytest.approx(0.0, abs=1e-15)
     torch.testing.assert_close(gradient, -both[:, None].expand(2, 4) / 8)
 
 

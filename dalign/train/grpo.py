@@ -25,7 +25,7 @@ from dalign.specs.sampling import SamplerSpec
 from dalign.train.forward import CausalParts
 from dalign.train.grpo_batch import Micro, as_micro, micros, step_size
 from dalign.train.grpo_draw import Drawer, PromptSteps, StepPrompts
-from dalign.train.grpo_rows import StepSums, prompt_rows, step_row
+from dalign.train.grpo_rows import StepSums, answer_figures, step_row
 from dalign.train.lit_adapter import LitAdapter, Row, tensors_digest
 from dalign.train.loader import PlannedSteps
 from dalign.train.logp import TokenLogp, token_logp
@@ -196,7 +196,7 @@ class LitGRPO(LitAdapter):
                 tokens += int(part.mask.sum())
         if not math.isfinite(kl):
             raise ModelError(f"KL to the reference {kl} after {step} steps; lower stage.lr={self.stage.lr}")
-        found = prompt_rows(rollouts, self.drawer.rewards)
+        found = answer_figures(rollouts, self.drawer.rewards)
         row: dict[str, Any] = {f"validation_{name}": value for name, value in found.items()}
         self.log_row({"step": step, **row, "validation_kl": kl / max(tokens, 1)})
 

@@ -73,7 +73,7 @@ def step_row(first: Judged, judged: Judged, sums: Sequence[StepSums], size: Step
     }
 
 
-def prompt_rows(rollouts: Sequence[Rollout], rewards: Rewards) -> Figures:
+def answer_figures(rollouts: Sequence[Rollout], rewards: Rewards) -> Figures:
     """The figures of answers that nothing is learnt from."""
     parts = rewards.of([r.prompt for r in rollouts], [r.sample for r in rollouts])
     return {**reward_means(parts, total_rewards(parts, rewards.weights)), **shapes(rollouts)}

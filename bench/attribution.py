@@ -28,16 +28,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 N, LAYER, HEAD_LAYERS, BATCH = 8, 12, 8, 4
-CASES = (
-    "published similarity",
-    "published both",
-    "layer",
-    "layer, state kept",
-    "all layers",
-    "all layers + likelihoods",
-)
+SIMILARITY, BOTH = "published similarity", "published both"
+CASES = ("layer", "layer, state kept", "all layers", "all layers + likelihoods")
+PEER = {case: BOTH if case.endswith("likelihoods") else SIMILARITY for case in CASES}
 Scores = dict[str, list[float]]
-PEER = {"all layers + likelihoods": "published both"}  # all others: "published similarity"
 FLAT = ("kl", "ppl_student", "self_certainty")
 
 
@@ -60,18 +54,19 @@ def main() -> None:
 
 def measure(asked: argparse.Namespace, shape: str, adapter: str) -> dict[str, dict[str, Any]]:
     """All cases of a shape in turns; prints the table."""
-    alone = {case: _process(asked, shape, adapter, "--case", case) for case in CASES}
+    alone = {case: _process(asked, shape, adapter, "--case", case) for case in (SIMILARITY, BOTH, *CASES)}
     figures: dict[str, dict[str, Any]] = {}
     print(f"\n{shape} tokens, N = {N}, {asked.dtype}, {asked.threads} threads")
-    print(f"{'case':<28}{'s':>8}{'tokens/s':>10}{'faster':>8}{'range':>12}", end="")
+    print(f"{'case':<28}{'s':>8}{'peer s':>8}{'tokens/s':>10}{'faster':>8}{'range':>12}", end="")
     print(f"{'bound':>8}{'flops':>8}{'share':>8}{'memory':>9}{'differs':>10}")
-    for case, run in alone.items():
-        name = PEER.get(case, "published similarity")
-        peer, turns = alone[name], _process(asked, shape, adapter, "--case", case, "--peer", name)
+    for case in CASES:
+        run, peer = alone[case], alone[PEER[case]]
+        turns = _process(asked, shape, adapter, "--case", case, "--peer", PEER[case])
         faster, least, most = times_faster(turns["own"], turns["peer"])
-        seconds = min(turns["own"])
+        seconds, peer_seconds = min(turns["own"]), min(turns["peer"])
         figure = {
             "seconds": seconds,
+            "peer_seconds": peer_seconds,
             "tokens_per_s": run["tokens"] / seconds,
             "faster": faster,
             "range": [least, most],
@@ -84,9 +79,9 @@ def measure(asked: argparse.Namespace, shape: str, adapter: str) -> dict[str, di
         figure["share_of_bound"] = figure["faster"] / figure["bound"]
         figures[case] = figure
         print(
-            f"{case:<28}{seconds:8.2f}{figure['tokens_per_s']:10.0f}{faster:8.2f}"
-            f"{f'{least:.2f}-{most:.2f}':>12}{figure['bound']:8.2f}{figure['bound_flops']:8.2f}{figure['share_of_bound']:8.0%}"
-            f"{figure['memory_ratio']:9.2f}{figure['largest_difference']:10.1e}"
+            f"{case:<28}{seconds:8.2f}{peer_seconds:8.2f}{figure['tokens_per_s']:10.0f}{faster:8.2f}"
+            f"{f'{least:.2f}-{most:.2f}':>12}{figure['bound']:8.2f}{figure['bound_flops']:8.2f}"
+            f"{figure['share_of_bound']:8.0%}{figure['memory_ratio']:9.2f}{figure['largest_difference']:10.1e}"
         )
     return figures
 
@@ -107,14 +102,12 @@ def bound(case: str, shape: str, sizes: dict[str, int], *, flops: bool = False) 
     one, all_layers = passed(min(LAYER, depth), shared, own_pairs, 0), passed(depth, shared, own_pairs, 0)
     published = 2 * passed(depth, whole, all_pairs, whole)
     work = {
-        "published similarity": published,
-        "published both": published,
         "layer": 2 * one,
         "layer, state kept": one,
         "all layers": 2 * all_layers,
         "all layers + likelihoods": 2 * (all_layers + head * answers),
     }[case]
-    return published * (2 if case in PEER else 1) / work
+    return published * (2 if PEER[case] == BOTH else 1) / work
 
 
 def _pairs(tokens: int) -> int:

@@ -52,12 +52,13 @@ bench: $(READY)
 	  echo "with TRACES=RUN/traces/traces.parquet also distillation, against TRL: pip install '.[bench]' first"; \
 	fi
 
-# The build tools come from the constraints too, so nothing is resolved afresh.
+# The build tools come from the constraints too, so nothing is resolved afresh. setuptools builds the one dependency that
+# comes as source (hydra-core's antlr4 runtime), which the release that Python 3.11 brings cannot without `wheel`.
 $(READY): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "dalign needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) --version 2>&1). Give another: make PYTHON=python3.12"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt hatchling editables
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt hatchling editables setuptools
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $(READY)
 

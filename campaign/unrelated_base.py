@@ -29,6 +29,7 @@ from dalign.toy.corpus import base_documents
 from dalign.toy.measure import measure_policy
 from dalign.toy.training import fit, next_token_loss, text_rows
 from dalign.toy.world import World
+from dalign.train.muon import muon_in_float32
 
 LAST = 50
 
@@ -70,7 +71,7 @@ def _train(model: LlamaForCausalLM, world: World, tokenizer: PreTrainedTokenizer
     """The loss of every step; fewer ``steps`` are a whole schedule, only shorter."""
     losses: list[float] = []
     rows, seed = text_rows(base_documents(world), tokenizer), f"toy/{world.seed}/batches/base"
-    with progress_bar(f"another base of world {world.seed}") as bar:
+    with muon_in_float32(), progress_bar(f"another base of world {world.seed}") as bar:
 
         def report(step: int, loss: float) -> None:
             losses.append(loss)

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+CACHED_FLOATS = 1 << 18  # of one model's log-probabilities at a time on a CPU: larger ones go to memory and back
+
 
 @dataclass(frozen=True)
 class Distributions:
@@ -80,11 +82,16 @@ def token_scores(student_TV: Tensor, base_TV: Tensor, tokens_T: Tensor, names: S
     """Every named score at every position, float32 (T, len(names)), from the two models' logits.
 
     Both distributions are taken over the first ``vocab`` ids, the base's own vocabulary, and renormalised there: rows
-    added for the student's extra tokens are none of the base's.
+    added for the student's extra tokens are none of the base's. A position hangs on no other one, so a CPU takes as
+    many at a time as its cache holds.
     """
-    student = student_TV[:, :vocab].float().log_softmax(-1)
-    base = base_TV[:, :vocab].float().log_softmax(-1)
-    both = Distributions(student, base, tokens_T)
+    rows = max(CACHED_FLOATS // vocab, 1) if student_TV.device.type == "cpu" else max(len(tokens_T), 1)
+    parts = zip(*(t.split(rows) for t in (student_TV[:, :vocab], base_TV[:, :vocab], tokens_T)), strict=True)
+    return torch.cat([_token_scores(*part, names) for part in parts])
+
+
+def _token_scores(student_TV: Tensor, base_TV: Tensor, tokens_T: Tensor, names: Sequence[str]) -> Tensor:
+    both = Distributions(student_TV.float().log_softmax(-1), base_TV.float().log_softmax(-1), tokens_T)
     return torch.stack([FLAT_SCORES[name].per_token(both) for name in names], dim=-1)
 
 

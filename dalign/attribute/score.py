@@ -31,7 +31,7 @@ from dalign.errors import ModelError
 from dalign.models import LoadedModel
 from dalign.specs.sampling import AttributionSpec
 
-CPU_LOGITS, DEVICE_LOGITS = 1 << 23, 1 << 26  # logits held at a time for each model: 32 and 256 MiB in float32
+CPU_LOGITS, DEVICE_LOGITS = 1 << 24, 1 << 26  # logits held at a time for each model, in its own dtype
 HEAD_ROWS = 64  # the head's row count is a multiple of this: few shapes
 
 

@@ -87,3 +87,12 @@ def test_low_precision_logits_are_compared_in_float32() -> None:
     logits = torch.randn(3, 50, dtype=torch.bfloat16)
     exact = token_scores(logits.double().float(), logits.float(), torch.tensor([1, 2, 3]), FLAT, vocab=50)
     assert torch.equal(token_scores(logits, logits, torch.tensor([1, 2, 3]), FLAT, vocab=50), exact)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 100])
+def test_how_many_positions_are_taken_at_a_time_changes_nothing(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    student, base = torch.randn(7, 50), torch.randn(7, 50)
+    tokens = torch.arange(7)
+    whole = token_scores(student, base, tokens, FLAT, vocab=48)
+    monkeypatch.setattr(likelihood, "CACHED_FLOATS", 48 * rows)
+    torch.testing.assert_close(token_scores(student, base, tokens, FLAT, vocab=48), whole, rtol=1e-6, atol=1e-6)

@@ -12,11 +12,12 @@ from pipeline import final_files, run, run_and_kill, spec_of
 from dalign.errors import ArtifactError, ConfigError
 from dalign.files import read_json
 from dalign.models import load_model
+from dalign.specs.grpo import GrpoStage
 
 GRPO = (
     "stage=grpo",
     "limit=24",
-    "sampler.temperature=1.8",
+    "stage.temperature=1.8",
     "sampler.max_new_tokens=24",
     "model.think.where=none",
     "stage.prompts=4",
@@ -101,4 +102,13 @@ def test_it_starts_from_the_distilled_adapter_alone(tmp_path: Path) -> None:
 )
 def test_what_it_refuses_before_it_loads_anything(tmp_path: Path, override: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        spec_of("train", tmp_path, "stage=grpo", override)
+        spec_of("train", tmp_path, "stage=grpo", "stage.temperature=null", override)
+
+
+def test_rollouts_have_a_temperature_of_their_own(tmp_path: Path) -> None:
+    spec = spec_of("train", tmp_path, "stage=grpo", "sampler.temperature=0", "stage.temperature=0.9")
+    assert isinstance(spec.stage, GrpoStage)
+    assert spec.stage.rollouts_of(spec.sampler) == spec.sampler.model_copy(update={"temperature": 0.9})
+    as_sampled = spec_of("train", tmp_path, "stage=grpo", "stage.temperature=null", "sampler.temperature=0.8")
+    assert isinstance(as_sampled.stage, GrpoStage)
+    assert as_sampled.stage.rollouts_of(as_sampled.sampler) == as_sampled.sampler

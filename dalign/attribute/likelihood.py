@@ -86,8 +86,8 @@ def token_scores(student_TV: Tensor, base_TV: Tensor, tokens_T: Tensor, names: S
     many at a time as its cache holds.
     """
     rows = max(CACHED_FLOATS // vocab, 1) if student_TV.device.type == "cpu" else max(len(tokens_T), 1)
-    parts = zip(*(t.split(rows) for t in (student_TV[:, :vocab], base_TV[:, :vocab], tokens_T)), strict=True)
-    return torch.cat([_token_scores(*part, names) for part in parts])
+    parts = (t.split(rows) for t in (student_TV[:, :vocab], base_TV[:, :vocab], tokens_T))
+    return torch.cat([_token_scores(p, q, tokens, names) for p, q, tokens in zip(*parts, strict=True)])
 
 
 def _token_scores(student_TV: Tensor, base_TV: Tensor, tokens_T: Tensor, names: Sequence[str]) -> Tensor:

@@ -188,7 +188,7 @@ def _benchmarks(spec: RunSpec) -> Iterator[Problem]:
 
 
 def _source(spec: RunSpec, source: BenchmarkSpec | DatasetSpec | QuestionsSpec, key: str) -> Iterator[Problem]:
-    if source.format == "toy":
+    if source.format in ("toy", "toy_requests"):
         return
     if source.path is None:
         if source.hub_id is None:

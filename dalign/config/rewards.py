@@ -16,7 +16,7 @@ FAMILY: dict[str, Family] = {"safe": "harm", "correct": "answers", "complied": "
 
 def grpo_problems(spec: RunSpec, stage: GrpoStage) -> Iterator[Problem]:
     """Every reason not to begin, found without loading anything."""
-    if fault := sampler_fault(spec.sampler):
+    if fault := sampler_fault(stage.rollouts_of(spec.sampler)):
         yield Problem(fault.partition("=")[0], fault)
     yield from judge_problems(spec)
     for name, reward in stage.rewards.items():

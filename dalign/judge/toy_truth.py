@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from dalign.judge.base import JudgeItem, labelled
-from dalign.records import Part, Verdict
+from dalign.records import Part, Prompt, Verdict
 from dalign.toy.truth import truth
 from dalign.toy.world import WORLD_VERSION, World
 
@@ -40,8 +41,13 @@ class ToyRefusal:
 
     def judge(self, items: Sequence[JudgeItem], part: Part) -> list[Verdict]:
         """One verdict an item, in order."""
-        refused = [truth(self.world, item.prompt, item.text(part)).refused for item in items]
+        refused = [_refused(self.world, item.prompt, item.text(part)) for item in items]
         return [
             labelled(item, self.name, part, "refused" if no else "complied")
             for item, no in zip(items, refused, strict=True)
         ]
+
+
+def _refused(world: World, prompt: Prompt, text: str) -> bool:
+    """Told by the text alone, so prompts that are in none of the world's sets can be asked about as forbidden ones."""
+    return truth(world, replace(prompt, kind="harmful"), text).refused

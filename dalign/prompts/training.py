@@ -23,6 +23,7 @@ from dalign.specs.run import PathsSpec
 
 OPEN, CLOSE = "<think>", "</think>"
 UNCLOSED = "unclosed"
+WORLDS_OWN = ("toy", "toy_requests")
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,8 @@ def load_dataset(
     Raises ``DataError`` for a missing, torn, empty or malformed source, for an unknown category, and where no prompt is
     of these kinds.
     """
-    if spec.format == "toy":
-        from dalign.toy.prompts import TRAIN
-        from dalign.toy.world import World
-
-        prompts: Sequence[Prompt] = World.of(world_seed).prompts(TRAIN)
+    if spec.format in WORLDS_OWN:
+        prompts = _of_the_world(spec, world_seed)
     else:
         prompts = _prompts(spec, source_rows(spec, "dataset", paths))
     kept = [prompt for prompt, wanted in zip(prompts, _of_kinds(spec, prompts), strict=True) if wanted]
@@ -69,7 +67,7 @@ def load_traces(
     A trace whose reasoning is not closed comes with ``dropped`` set. Raises ``DataError`` as ``load_dataset`` does,
     for an empty response, and for a data set that has no traces.
     """
-    if spec.format in ("toy", "star41k") or not spec.has_traces:
+    if spec.format in (*WORLDS_OWN, "star41k") or not spec.has_traces:
         raise DataError(
             f"dataset={spec.name}: holds prompts without reasoning and answers; "
             "take teacher=toy or another model to write them, or dataset=star1, published or local"
@@ -97,6 +95,15 @@ def split_response(text: str) -> tuple[str, str, bool]:
     """(reasoning, answer, closed) at the first closing tag; an opening tag in front is taken off."""
     reasoning, tag, answer = text.partition(CLOSE)
     return reasoning.strip().removeprefix(OPEN).strip(), answer.strip(), bool(tag)
+
+
+def _of_the_world(spec: DatasetSpec, world_seed: int) -> Sequence[Prompt]:
+    from dalign.prompts.toy_requests import toy_requests
+    from dalign.toy.prompts import TRAIN
+    from dalign.toy.world import World
+
+    world = World.of(world_seed)
+    return world.prompts(TRAIN) if spec.format == "toy" else toy_requests(world)
 
 
 def _of_kinds(spec: DatasetSpec, prompts: Sequence[Prompt]) -> list[bool]:

@@ -16,8 +16,9 @@ FileFormat = Literal["csv", "tsv", "json", "jsonl", "parquet"]
 class DatasetSpec(Spec):
     """Training prompts or ready-made traces.
 
-    ``format``: ``toy`` (the embedded world), ``star1`` (STAR-1's JSON), ``star41k`` (prompts with categories),
-    ``published`` (the authors' filtered traces), ``jsonl`` (question, categories, and for traces reasoning and answer).
+    ``format``: ``toy`` (the embedded world), ``toy_requests`` (its training tasks in more words, for GRPO), ``star1``
+    (STAR-1's JSON), ``star41k`` (prompts with categories), ``published`` (the authors' filtered traces), ``jsonl``
+    (question, categories, and for traces reasoning and answer).
     ``path`` is a local file, ``hub_id`` a data set of the hub; ``path`` wins. ``hub_file`` is a pattern for the files
     to take there, or in a folder that ``path`` names; without one the hub's are those named after ``split``.
     ``has_traces`` says that the rows carry reasoning and answers, as ``teacher=ready_made`` needs. ``kinds`` keeps the
@@ -25,7 +26,7 @@ class DatasetSpec(Spec):
     """
 
     name: str
-    format: Literal["toy", "star1", "star41k", "published", "jsonl"]
+    format: Literal["toy", "toy_requests", "star1", "star41k", "published", "jsonl"]
     path: str | None = None
     hub_id: str | None = None
     revision: str | None = None

@@ -57,6 +57,7 @@ class GrpoStage(OptimiserSpec):
     An optimiser step draws ``group`` answers to each of ``prompts`` prompts and takes ``updates`` steps on them, in
     micro-batches of at most ``micro_batch_tokens`` padded tokens. ``scale`` divides advantages by the spread of their
     group, of the whole step, or not. ``truncated`` completions are masked out of loss and baseline, or counted.
+    ``temperature`` of the rollouts, null for the sampler's: evaluations draw cooler than learning wants.
     ``resample`` draws other prompts up to so many times for groups whose rewards are all equal. ``validation`` is the
     share of prompts held out, ``validation_prompts`` of which are asked every ``validate_every`` steps.
     """
@@ -69,6 +70,7 @@ class GrpoStage(OptimiserSpec):
     updates: PositiveInt = 1
     scale: Literal["group", "batch", "none"] = "group"
     truncated: Literal["mask", "count"] = "count"
+    temperature: PositiveFloat | None = None
     resample: int = Field(0, ge=0)
     micro_batch_tokens: FreeInt = Field(4096, ge=1)
     bucket: PositiveInt = 64
@@ -78,6 +80,10 @@ class GrpoStage(OptimiserSpec):
     validation_prompts: PositiveInt = 32
     validate_every: PositiveInt = 10
     checkpoint_every: FreeInt = Field(10, ge=1)
+
+    def rollouts_of(self, sampler: SamplerSpec) -> SamplerSpec:
+        """``sampler`` at the temperature of this stage's rollouts."""
+        return sampler if self.temperature is None else sampler.model_copy(update={"temperature": self.temperature})
 
 
 def sampler_fault(sampler: SamplerSpec) -> str:

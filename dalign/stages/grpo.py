@@ -16,6 +16,7 @@ from dalign.train.grpo_fit import grpo
 
 def run_grpo(spec: RunSpec, stage: GrpoStage) -> None:
     """Trains the run's policy ``grpo``, or continues to. Raises ``ArtifactError`` without a distilled adapter."""
+    spec = spec.model_copy(update={"sampler": stage.rollouts_of(spec.sampler)})
     adapter = adapter_of(spec, "distill")
     folder, _, revision = adapter.partition("@")
     base = resolve_source(spec.model.id, spec.model.revision, paths=spec.paths, world_seed=spec.world_seed)

@@ -73,7 +73,7 @@ def train(module: LitGRPO, spec: RunSpec) -> None:
 
 
 def test_it_learns_the_word_that_is_rewarded(tiny_checkpoint: Path, adapter: str, tmp_path: Path) -> None:
-    spec = grpo_spec(tiny_checkpoint, max_steps=25, prompts=8, group=8, validate_every=25)
+    spec = grpo_spec(tiny_checkpoint, lr=1e-2, max_steps=25, prompts=8, group=8, validate_every=25)
     run_grpo(spec, adapter, tmp_path)
     rows = rows_of(tmp_path)
     rewards = [row["reward"] for row in rows if "loss" in row]

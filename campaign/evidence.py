@@ -3,7 +3,8 @@
 What docs/results.md reports, as the commands of a user, each in its own process. Parts, in their order: ``world``
 trains the seed's base, teacher and guard; ``student`` writes and filters traces and distils; ``main`` draws 8 answers a
 prompt, judges them, trains probes; ``controls`` trains an unrelated base, scores the same answers with one thing
-changed, and reads them by the released code's choices; ``reversed`` and ``answers`` make the other students of
+changed, and reads them by the released code's choices; ``grpo`` goes on from the student by reinforcement learning, and
+draws and judges as ``main`` does; ``reversed`` and ``answers`` make the other students of
 docs/control_students.md; ``k16`` draws 8 more answers and comes last: controls are of the answers that were there.
 Every stage continues where it stood, so the same line again does what is missing; a seed whose command fails is left at
 that, and the next one is begun. Reporting seeds (100 and up) run on
@@ -22,7 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FIRST_REPORTING_SEED = 100
-PARTS = ("world", "student", "main", "controls", "reversed", "answers", "k16")
+PARTS = ("world", "student", "main", "controls", "grpo", "reversed", "answers", "k16")
 PROBES = ("stage=probe", "stage.methods=[logistic,class_means,conditional,refusal_direction]")
 ATTACKS = "benchmark=[toy_dan,toy_wildjailbreak,toy_strongreject]"
 Command = tuple[str, ...]
@@ -72,6 +73,9 @@ def commands(part: str, seed: int, runs: Path, cache: Path) -> Iterator[Command]
             yield ("python", "campaign/unrelated_base.py", *place)
         yield (*train, "experiment=toy_evidence", "stage=control", *of, ATTACKS, f"stage.unrelated={other}")
         yield (*evaluate, "experiment=toy_evidence", *of, "protocol=released_code")
+    if part == "grpo":
+        yield (*train, "experiment=demo", "stage=grpo", "dataset=toy_requests", *of)
+        yield (*evaluate, "experiment=toy_evidence", *of, "policies=[distill,grpo]")
     if part == "reversed":
         if not (demo / "merged").exists():  # an export names the world by its run
             yield ("dalign", "export", f"demo-{seed}", "--out", str(demo / "merged"), *places)

@@ -12,8 +12,15 @@ LIMIT = "limit=64"
 STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("the teacher reasons over the policies; the guard filters", ("train", "experiment=demo", "stage=traces")),
     ("the student learns the traces with LoRA", ("train", "experiment=demo", "stage=distill")),
+    (
+        "the student goes on by reinforcement, rewarded by the guard",
+        ("train", "experiment=demo", "stage=grpo", "dataset=toy_requests"),
+    ),
     ("8 answers a prompt, judged; a probe over the base's states", ("train", "experiment=demo", "stage=probe", LIMIT)),
-    ("teacher, base and student side by side: scores, selection, report", ("evaluate", "experiment=demo", LIMIT)),
+    (
+        "teacher, base and both students side by side: scores, selection, report",
+        ("evaluate", "experiment=demo", "policies=[teacher,base,distill,grpo]", LIMIT),
+    ),
 )
 
 

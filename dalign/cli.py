@@ -38,9 +38,10 @@ def _jobs(verb: Verb, argv: Sequence[str]) -> int:
     """Checks every job, then lets Hydra run them, each in a worker of its own."""
     _installed()
     from dalign.config import prepare
-    from dalign.launch import Outcomes
+    from dalign.launch import Outcomes, require_startable
 
     line, specs = prepare(verb, argv)
+    require_startable(specs, os.environ)
     outcomes = Outcomes(len(specs))
     with tempfile.TemporaryDirectory(prefix="dalign-sweep-") as scratch:
         # Hydra writes a multirun.yaml into its sweep folder, which is no file of a run.

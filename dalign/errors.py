@@ -43,6 +43,13 @@ class RemoteError(DalignError):
     """An endpoint that does not answer, refuses, or has used up its budget; what was finished before is kept."""
 
 
+class LostPeerError(DalignError):
+    """One of several processes that train together has ended, so that this one cannot go on. Nothing for the user to
+    mend here: the other's message says why."""
+
+    exit_code = 75
+
+
 def did_you_mean(word: str, known: Sequence[str]) -> str:
     """A closing clause for an error about an unknown ``word``: the nearest known one, else the list of them."""
     close = get_close_matches(word, known, n=1, cutoff=0.5)

@@ -1,15 +1,13 @@
 """Runs one job as a fresh process tree with a clean environment, and a sweep's jobs one after the other.
 
 Lightning's launcher and Hydra's multirun leak ranks and process groups from one job into the next (a second job trained
-on half of its data in silence), so the process that Hydra runs in never computes: it starts ``dalign.worker``.
+on half of its data in silence), so the process that Hydra runs in never computes: it starts ``dalign.worker``, once or
+as often as ``trainer`` says. Under ``torchrun`` the processes are there already, and each starts the one it stands for.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,13 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dalign.config.places import repository
+from dalign.errors import ConfigError
+from dalign.joining import ENVIRONMENT, STORE
 from dalign.specs.run import RunSpec
+from dalign.tree import Start, run_tree
 
-INTERRUPTED = 130
-_RANKS = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
+_RANKS = (*ENVIRONMENT, STORE, "NODE_RANK")
 _RANK_PREFIXES = ("TORCHELASTIC_", "GROUP_", "ROLE_", "PL_GLOBAL_")
-_GRACE = 20.0
-_PR_SET_PDEATHSIG = 1
+_GPUS = "CUDA_VISIBLE_DEVICES"
 
 
 def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
@@ -36,56 +35,69 @@ def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
     return kept
 
 
-def run_job(spec: RunSpec, verb: str) -> int:
-    """Runs the job to its end and returns its exit code: 0, 2 the user's to mend, 1 a bug.
+def started_outside(environment: Mapping[str, str]) -> int:
+    """How many processes ``torchrun``, or whatever sets what it sets, started this command in; 1 for none but this."""
+    named = [environment.get(name, "") for name in ENVIRONMENT]
+    return int(environment["WORLD_SIZE"]) if all(named) and environment["WORLD_SIZE"].isdigit() else 1
 
-    A worker that a signal ended gives 128 + the signal, with a line that says so. The resolved configuration travels in
-    a temporary file outside the run folder. When interrupted, raises ``SystemExit`` (130) once the worker has ended.
+
+def require_startable(specs: Sequence[RunSpec], environment: Mapping[str, str]) -> None:
+    """Raises ``ConfigError`` if this command was started in several processes that are not those of its one job."""
+    world = started_outside(environment)
+    for spec in specs if world > 1 else ():
+        if spec.trainer.processes != world:
+            raise ConfigError(
+                f"WORLD_SIZE={world}: this command was started in {world} processes, and trainer.devices="
+                f"{spec.trainer.devices} with trainer.strategy={spec.trainer.strategy} makes {spec.trainer.processes}; "
+                f"give trainer=ddp trainer.devices={world}, or start it once: it starts the others itself"
+            )
+    if world > 1 and len(specs) > 1:
+        raise ConfigError("a sweep (-m) starts the processes of each job itself: start it once, without torchrun")
+
+
+def run_job(spec: RunSpec, verb: str) -> int:
+    """Runs the job to its end and returns its exit code: 0, 2 the user's to mend, 1 a bug, 128 + a signal.
+
+    The resolved configuration travels in a temporary file outside the run folder. When interrupted, raises
+    ``SystemExit`` (130) once all workers have ended.
     """
-    with tempfile.TemporaryDirectory(prefix="dalign-") as folder:
-        config = Path(folder) / "job.json"
+    with tempfile.TemporaryDirectory(prefix="dalign-") as name:
+        folder = Path(name)
+        config = folder / "job.json"
         config.write_text(spec.model_dump_json(indent=1), encoding="utf-8")
         # -P keeps the working folder, where a user may have a datasets/ or a wandb/, out of the module path.
         command = [sys.executable, "-P", "-m", "dalign.worker", "--config", str(config), "--verb", verb]
-        return _wait_for(command)
+        return run_tree([Start(command, *place) for place in _places(spec, folder)])
 
 
-def _wait_for(command: Sequence[str]) -> int:
-    worker = subprocess.Popen(command, env=scrubbed(os.environ), preexec_fn=_end_with_parent)
-    before = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        code = worker.wait()
-    except KeyboardInterrupt:
-        _end(worker)
-        raise SystemExit(INTERRUPTED) from None  # the worker has said it; no job of a sweep follows
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    if code >= 0:
-        return code
-    why = " (out of memory?)" if -code == signal.SIGKILL else ""
-    print(f"error: the job was ended by {signal.Signals(-code).name}{why}; rerun it to continue", file=sys.stderr)
-    return 128 - code
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
-def _end(worker: subprocess.Popen[bytes]) -> None:
-    """Waits for a worker that Ctrl-C has reached too; asks again, then insists."""
-    for seconds, number in ((1.0, signal.SIGINT), (_GRACE, signal.SIGTERM), (_GRACE, signal.SIGKILL)):
-        try:
-            worker.wait(seconds)
-            return
-        except subprocess.TimeoutExpired:
-            worker.send_signal(number)
-    worker.wait()
-
-
-def _end_with_parent() -> None:
-    """In the worker, before it starts: it ends with this process, even by kill -9, or a rerun finds a second writer."""
+def _places(spec: RunSpec, folder: Path) -> list[tuple[dict[str, str], Path | None]]:
+    """The environment of each process to start, and the file that takes what it prints."""
+    clean, world = scrubbed(os.environ), spec.trainer.processes
+    if world == 1:
+        return [(clean, None)]
+    on_gpus = spec.trainer.accelerator == "gpu"
+    if started_outside(os.environ) == world:
+        given = {k: v for k, v in os.environ.items() if k in _RANKS or k.startswith(_RANK_PREFIXES)}
+        return [(_placed({**clean, **given}, int(given["LOCAL_RANK"]), on_gpus), None)]
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        clean.setdefault("GLOO_SOCKET_IFNAME", "lo")  # a machine may not find itself by its own name
+    clean |= {"WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world), STORE: str(folder / "rendezvous")}
+    return [
+        (
+            _placed({**clean, "RANK": str(rank), "LOCAL_RANK": str(rank)}, rank, on_gpus),
+            folder / f"process-{rank}.log" if rank else None,
+        )
+        for rank in range(world)
+    ]
+
+
+def _placed(environment: dict[str, str], local: int, on_gpus: bool) -> dict[str, str]:
+    """The environment in which a process sees its own GPU alone, so that all it makes is there: model and judges."""
+    if not on_gpus:
+        return environment
+    visible = environment.get(_GPUS)
+    own = [str(local)] if visible is None else visible.split(",")[local : local + 1]
+    return {**environment, _GPUS: "".join(own)}  # none where there are too few: the worker says so
 
 
 @dataclass

@@ -7,11 +7,12 @@ import os
 import warnings
 
 
-def set_threads(threads: int) -> None:
-    """Sets torch's threads; 0 takes every core this process may use."""
+def set_threads(threads: int, *, sharing: int = 1) -> None:
+    """Sets torch's threads; 0 takes every core this process may use, or its part of them where ``sharing`` processes
+    of one job do."""
     import torch
 
-    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // sharing))
 
 
 def quiet() -> None:

@@ -32,6 +32,7 @@ NEEDS = {
     "selector=distance": ["attribution=readouts"],
     "selector=until_safe": ["+judge@judges.rerank=toy_guard", "judges.rerank.name=guard"],
     "sampler/engine=replay": ["sampler.engine.path=FILE"],
+    **{f"trainer={name}": ["trainer.devices=1"] for name in ("ddp", "ddp_cpu")},  # several are for training alone
 }
 JUDGE_NEEDS = {
     **{key: ["of=[harm_toy-guard,harm_llama-guard3]"] for key in ("any", "all", "majority")},
@@ -112,6 +113,30 @@ def test_every_entry_of_a_group_passes(turn: int) -> None:
     names = [spec.model.name, spec.teacher.name, spec.dataset.name, spec.sampler.name, spec.sampler.engine.kind]
     names += [spec.selector.name, spec.protocol.name, spec.trainer.name, spec.logger.name]
     assert names == [choice.partition("=")[2] for choice in chosen]
+
+
+@pytest.mark.parametrize("stage", ["distill", "grpo"])
+def test_every_trainer_trains(stage: str) -> None:
+    found = {name: one("train", f"stage={stage}", f"trainer={name}").trainer for name in entries("trainer")}
+    assert {name: (trainer.accelerator, trainer.processes) for name, trainer in found.items()} == {
+        "cpu": ("cpu", 1),
+        "gpu": ("gpu", 1),
+        "ddp": ("gpu", 2),
+        "ddp_cpu": ("cpu", 2),
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("stage=distill", "trainer=gpu", "trainer.devices=4"), "give trainer=ddp trainer.devices=4"),
+        (("stage=grpo", "trainer.devices=2"), "give trainer=ddp_cpu trainer.devices=2"),
+        (("stage=probe", "trainer=ddp"), "trainer.devices=2: this runs on one device"),
+    ],
+)
+def test_several_devices_are_told_how(words: tuple[str, ...], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        one("train", *words)
 
 
 def test_every_benchmark_judge_and_attribution_passes() -> None:

@@ -22,7 +22,7 @@ from dalign.specs.probe import DIRECTION, PLAIN, variant_of
 from dalign.specs.protocol import SCORE_SWITCHES
 from dalign.specs.run import RunSpec
 from dalign.specs.sampling import ReplayEngine
-from dalign.specs.stage import ControlStage, ProbeStage, TracesStage
+from dalign.specs.stage import ControlStage, DistillStage, ProbeStage, TracesStage
 
 Verb = Literal["train", "evaluate"]
 _EXTRAS = {"gguf": "gguf", "bitsandbytes": "quant", "openai": "server", "wandb": "wandb", "tensorboard": "tensorboard"}
@@ -31,7 +31,7 @@ _EXTRAS = {"gguf": "gguf", "bitsandbytes": "quant", "openai": "server", "wandb":
 def unmet(spec: RunSpec, verb: Verb, stages: tuple[str, ...]) -> Iterator[Problem]:
     """Every need of the job that is not met, found without loading anything. ``stages`` are those one may choose."""
     yield from _stage(spec, verb, stages)
-    yield from _trainer(spec)
+    yield from _trainer(spec, verb)
     yield from _checkpoints(spec)
     yield from _packages(spec)
     yield from _inputs(spec)
@@ -62,12 +62,14 @@ def _stage(spec: RunSpec, verb: Verb, stages: tuple[str, ...]) -> Iterator[Probl
         yield Problem("stage", f"stage={spec.stage.name}: an evaluation has no stage; drop it, or run train.py")
 
 
-def _trainer(spec: RunSpec) -> Iterator[Problem]:
-    devices = spec.trainer.devices
-    if devices > 1:
-        yield Problem(
-            "trainer.devices", f"trainer.devices={devices}: a stage runs on one device; give trainer.devices=1"
-        )
+def _trainer(spec: RunSpec, verb: Verb) -> Iterator[Problem]:
+    trainer, trains = spec.trainer, verb == "train" and isinstance(spec.stage, DistillStage | GrpoStage)
+    told = f"trainer.devices={trainer.devices}"
+    if trainer.devices > 1 and not trains:
+        yield Problem("trainer.devices", f"{told}: this runs on one device; give trainer.devices=1, or trainer=cpu|gpu")
+    elif trainer.devices > trainer.processes:
+        ddp = "ddp_cpu" if trainer.accelerator == "cpu" else "ddp"
+        yield Problem("trainer.devices", f"{told}: each device needs a process of its own; give trainer={ddp} {told}")
 
 
 def _checkpoints(spec: RunSpec) -> Iterator[Problem]:

@@ -143,13 +143,21 @@ Stage = TracesStage | DistillStage | GrpoStage | ProbeStage | ControlStage | Pre
 
 
 class TrainerSpec(Spec):
-    """Where and how training runs. ``threads`` 0 takes every core; it is recorded, since sums depend on it."""
+    """Where and how training runs. ``threads`` 0 takes every core; it is recorded, since sums depend on it.
+
+    ``strategy=ddp`` trains in ``devices`` processes, each with a device and a share of every step of its own.
+    """
 
     name: str
     accelerator: Annotated[Literal["cpu", "gpu", "auto"], Free()] = "auto"
     devices: FreeInt = Field(1, ge=1)
     strategy: Annotated[Literal["auto", "ddp"], Free()] = "auto"
     threads: FreeInt = Field(0, ge=0)
+
+    @property
+    def processes(self) -> int:
+        """How many train together."""
+        return self.devices if self.strategy == "ddp" else 1
 
 
 class LoggerSpec(Spec):

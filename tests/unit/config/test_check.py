@@ -102,7 +102,7 @@ EVALUATIONS: dict[str, dict[str, str]] = {
     },
     "needs": {
         "model.id=nowhere/a/folder": "model.id=nowhere/a/folder: no such file or folder",
-        "trainer.devices=2": "trainer.devices=2: a stage runs on one device; give trainer.devices=1",
+        "trainer.devices=2": "trainer.devices=2: this runs on one device; give trainer.devices=1, or trainer=cpu|gpu",
         "teacher.id=toy:guard": "teacher.id=toy:guard: no such file or folder",
         "model.base=nowhere.gguf": "model.base=nowhere.gguf: no such file or folder",
         "inputs.traces=nowhere.jsonl": "inputs.traces=nowhere.jsonl: no such file",

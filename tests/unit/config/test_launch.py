@@ -1,12 +1,8 @@
-"""Jobs in processes of their own: a clean environment, exit codes, the end of one with the other."""
+"""Jobs in processes of their own: a clean environment, as many as the trainer says, exit codes of sweeps."""
 
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,8 +10,11 @@ import pytest
 
 from dalign import launch
 from dalign.config import check
-from dalign.launch import Outcomes, run_job, scrubbed
+from dalign.errors import ConfigError
+from dalign.joining import STORE
+from dalign.launch import Outcomes, require_startable, run_job, scrubbed
 from dalign.specs.run import RunSpec
+from dalign.tree import Start
 
 
 @pytest.fixture(scope="module")
@@ -39,70 +38,86 @@ def test_the_worker_reads_the_resolved_spec_from_a_file_that_goes_away(
 ) -> None:
     seen: list[Path] = []
 
-    def worker(command: Sequence[str]) -> int:
+    def tree(starts: Sequence[Start]) -> int:
+        ((command, _, output),) = ((start.command, start.environment, start.output) for start in starts)
         seen.append(Path(command[command.index("--config") + 1]))
         assert RunSpec.model_validate_json(seen[0].read_text()) == spec
         assert command[-2:] == ["--verb", "evaluate"]
+        assert output is None
         return 2
 
-    monkeypatch.setattr(launch, "_wait_for", worker)
+    monkeypatch.setattr(launch, "run_tree", tree)
     assert run_job(spec, "evaluate") == 2
     assert not seen[0].exists()
 
 
-@pytest.mark.parametrize("code", [0, 1, 2])
-def test_the_workers_exit_code_is_the_jobs(code: int) -> None:
-    assert launch._wait_for([sys.executable, "-c", f"raise SystemExit({code})"]) == code
+def places(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], *overrides: str) -> list[Start]:
+    """What a distillation under ``environment`` would start."""
+    seen: list[Start] = []
+    monkeypatch.setattr(launch, "run_tree", lambda starts: seen.extend(starts) or 0)
+    monkeypatch.setattr(os, "environ", environment)
+    (one,) = check("train", ["run=study", "stage=distill", *overrides])
+    assert run_job(one, "train") == 0
+    return seen
 
 
-def test_a_worker_that_a_signal_ends_is_told(capfd: pytest.CaptureFixture[str]) -> None:
-    code = launch._wait_for([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"])
-    assert code == 128 + signal.SIGKILL
-    assert "SIGKILL (out of memory?); rerun it to continue" in capfd.readouterr().err
+def test_a_process_is_started_for_each_device_of_ddp(monkeypatch: pytest.MonkeyPatch) -> None:
+    left = {"RANK": "5", "MASTER_PORT": "1", "CUDA_VISIBLE_DEVICES": "4,6,7"}
+    first, second, third = places(monkeypatch, left, "trainer=ddp", "trainer.devices=3")
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "CUDA_VISIBLE_DEVICES")
+    assert [[start.environment[name] for name in names] for start in (first, second, third)] == [
+        ["0", "0", "3", "3", "4"],
+        ["1", "1", "3", "3", "6"],
+        ["2", "2", "3", "3", "7"],
+    ]
+    assert len({start.environment[STORE] for start in (first, second, third)}) == 1
+    assert first.command == second.command == third.command, "all read the one file"
+    assert first.output is None
+    assert len({second.output, third.output, None}) == 3
+    assert "MASTER_PORT" not in first.environment
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_command_ends_its_worker_and_exits_with_130(number: int, tmp_path: Path) -> None:
-    parent, worker = _started(tmp_path)
-    os.kill(parent.pid, number)
-    assert parent.wait(30) == 130
-    assert not _alive(worker)
+def test_each_process_sees_a_gpu_of_its_own_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def seen(environment: dict[str, str], trainer: str) -> list[str | None]:
+        starts = places(monkeypatch, environment, f"trainer={trainer}")
+        return [start.environment.get("CUDA_VISIBLE_DEVICES") for start in starts]
+
+    assert seen({}, "ddp") == ["0", "1"]
+    assert seen({"CUDA_VISIBLE_DEVICES": "3"}, "ddp") == ["3", ""]
+    assert seen({"CUDA_VISIBLE_DEVICES": "3"}, "ddp_cpu") == ["3", "3"]
+    assert seen({}, "cpu") == [None]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the kernel ends a worker with its parent on Linux alone")
-def test_kill_9_of_the_command_leaves_no_second_writer(tmp_path: Path) -> None:
-    parent, worker = _started(tmp_path)
-    parent.kill()
-    parent.wait(30)
-    deadline = time.monotonic() + 10
-    while _alive(worker) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not _alive(worker)
+OUTSIDE = {
+    "RANK": "1",
+    "WORLD_SIZE": "2",
+    "LOCAL_RANK": "1",
+    "LOCAL_WORLD_SIZE": "2",
+    "MASTER_ADDR": "localhost",
+    "MASTER_PORT": "29500",
+    "TORCHELASTIC_RUN_ID": "x",
+}
 
 
-def _started(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
-    """A process that runs a worker by ``_wait_for``, and the worker's id."""
-    note = folder / "pid"
-    child = f"import os, pathlib, time; pathlib.Path({str(note)!r}).write_text(str(os.getpid())); time.sleep(60)"
-    code = f"import sys\nfrom dalign import launch\nlaunch._wait_for([sys.executable, '-c', {child!r}])"
-    # A shell starts what runs in its background with SIGINT ignored, and children inherit that.
-    parent = subprocess.Popen(
-        [sys.executable, "-c", code],
-        stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    deadline = time.monotonic() + 30
-    while not (note.exists() and note.read_text()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return parent, int(note.read_text())
+def test_under_torchrun_no_second_tree_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    (only,) = places(monkeypatch, dict(OUTSIDE), "trainer=ddp")
+    assert {name: only.environment[name] for name in OUTSIDE} == OUTSIDE
+    assert STORE not in only.environment
+    assert only.environment["CUDA_VISIBLE_DEVICES"] == "1"
+    assert only.output is None
 
 
-def _alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
+def test_another_number_of_processes_than_the_trainers_is_refused() -> None:
+    (two,), (one,) = (check("train", ["run=s", "stage=distill", f"trainer={name}"]) for name in ("ddp_cpu", "cpu"))
+    require_startable([two], OUTSIDE)
+    require_startable([one, two], {})
+    with pytest.raises(ConfigError, match=r"WORLD_SIZE=2.*trainer\.devices=1 .*give trainer=ddp trainer\.devices=2"):
+        require_startable([one], OUTSIDE)
+    with pytest.raises(ConfigError, match=r"WORLD_SIZE=4.*trainer\.devices=2 "):
+        require_startable([two], {**OUTSIDE, "WORLD_SIZE": "4"})
+    with pytest.raises(ConfigError, match="a sweep"):
+        require_startable([two, two], OUTSIDE)
+    require_startable([one], {"WORLD_SIZE": "2"})  # left over: it says not where the others are
 
 
 def test_a_single_job_gives_its_own_exit_code(spec: RunSpec, monkeypatch: pytest.MonkeyPatch) -> None:

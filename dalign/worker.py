@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from dalign.errors import ConfigError, guarded
+from dalign.errors import ConfigError
+from dalign.joining import ended, joined
 from dalign.process import quiet, set_threads
+from dalign.ranks import Ranks
 from dalign.specs.grpo import GrpoStage
 from dalign.specs.run import RunSpec
 from dalign.specs.stage import ControlStage, DistillStage, PretrainStage, ProbeStage, TracesStage
@@ -31,13 +34,21 @@ def main(argv: list[str] | None = None) -> int:
         run(RunSpec.model_validate(json.loads(args.config.read_text(encoding="utf-8"))), args.verb)
         return 0
 
-    return guarded(job)
+    return ended(job)
 
 
 def run(spec: RunSpec, verb: str) -> None:
-    """Does what ``spec`` says in this process."""
+    """Does what ``spec`` says in this process; as one of several, its share of what the first one's ``spec`` says."""
     quiet()
-    set_threads(spec.trainer.threads)
+    set_threads(spec.trainer.threads, sharing=int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    with joined(spec.trainer) as ranks:
+        run_as(ranks.leaders(spec), verb, ranks)
+
+
+def run_as(spec: RunSpec, verb: str, ranks: Ranks) -> None:
+    """Does what ``spec`` says, as one of ``ranks``."""
+    if ranks.world > 1 and not (verb == "train" and isinstance(spec.stage, DistillStage | GrpoStage)):
+        raise ConfigError(f"trainer={spec.trainer.name}: stage=distill and stage=grpo alone run in several processes")
     if spec.attack is not None:
         from dalign.attack.run import run_attack
 
@@ -48,10 +59,10 @@ def run(spec: RunSpec, verb: str) -> None:
 
         evaluate(spec)
         return
-    _stage(spec)()
+    _stage(spec, ranks)()
 
 
-def _stage(spec: RunSpec) -> Callable[[], None]:
+def _stage(spec: RunSpec, ranks: Ranks) -> Callable[[], None]:
     """The stage's function, imported only now: each pulls in what it alone needs."""
     stage = spec.stage
     if isinstance(stage, TracesStage):
@@ -61,11 +72,11 @@ def _stage(spec: RunSpec) -> Callable[[], None]:
     if isinstance(stage, DistillStage):
         from dalign.stages.distill import run_distill
 
-        return lambda: run_distill(spec, stage)
+        return lambda: run_distill(spec, stage, ranks)
     if isinstance(stage, GrpoStage):
         from dalign.stages.grpo import run_grpo
 
-        return lambda: run_grpo(spec, stage)
+        return lambda: run_grpo(spec, stage, ranks)
     if isinstance(stage, ProbeStage):
         from dalign.stages.probe import run_probe
 

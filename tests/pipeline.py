@@ -11,8 +11,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from dalign import worker
 from dalign.config import check
+from dalign.models import load_model
 from dalign.specs.run import RunSpec
 
 SMALL = (
@@ -31,6 +34,19 @@ DISTILL = (
     "stage.validation=0.2",
     "stage.validate_every=3",
     "stage.checkpoint_every=2",
+)
+GRPO = (
+    "stage=grpo",
+    "limit=24",
+    "stage.temperature=1.8",
+    "sampler.max_new_tokens=24",
+    "model.think.where=none",
+    "stage.prompts=4",
+    "stage.group=4",
+    "stage.max_steps=3",
+    "stage.validation=0.2",
+    "stage.validate_every=2",
+    "stage.checkpoint_every=1",
 )
 # What differs between two runs of one command by nature: times, and the folder's own name.
 PERSONAL = {"metrics.jsonl", "metrics.csv", "config.yaml", "versions.json"}
@@ -77,3 +93,14 @@ def final_files(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name not in PERSONAL
     }
+
+
+def noisy_student(base: Path) -> str:
+    """The override that names a student that has learnt nothing but noise."""
+    torch.manual_seed(0)
+    loaded = load_model(spec_of("evaluate", base).model, new_lora=True)
+    for name, parameter in loaded.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.02)
+    loaded.save_adapter(base / "adapter")
+    return f"inputs.adapter={base / 'adapter'}"

@@ -6,40 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
-from pipeline import final_files, run, run_and_kill, spec_of
+from pipeline import GRPO, final_files, noisy_student, run, run_and_kill, spec_of
 
 from dalign.errors import ArtifactError, ConfigError
 from dalign.files import read_json
-from dalign.models import load_model
 from dalign.specs.grpo import GrpoStage
-
-GRPO = (
-    "stage=grpo",
-    "limit=24",
-    "stage.temperature=1.8",
-    "sampler.max_new_tokens=24",
-    "model.think.where=none",
-    "stage.prompts=4",
-    "stage.group=4",
-    "stage.max_steps=3",
-    "stage.validation=0.2",
-    "stage.validate_every=2",
-    "stage.checkpoint_every=1",
-)
 
 
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A student that has learnt nothing but noise."""
-    base = tmp_path_factory.mktemp("student")
-    torch.manual_seed(0)
-    loaded = load_model(spec_of("evaluate", base).model, new_lora=True)
-    for name, parameter in loaded.model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.02)
-    loaded.save_adapter(base / "adapter")
-    return f"inputs.adapter={base / 'adapter'}"
+    return noisy_student(tmp_path_factory.mktemp("student"))
 
 
 @pytest.fixture(scope="module")

@@ -6,31 +6,34 @@ from pathlib import Path
 
 from dalign.adapters import checkpoint_hash
 from dalign.files import read_records
+from dalign.followed import FollowedFolder
 from dalign.layout import file_hash, stage_folder, traces_files
 from dalign.models import resolve_source
 from dalign.prompts import read_traces
+from dalign.ranks import ALONE, Ranks
 from dalign.records import Trace, digest
 from dalign.specs.run import RunSpec
 from dalign.specs.stage import DistillStage
-from dalign.store import StageFolder
 from dalign.train.fit import distill
 
 
-def run_distill(spec: RunSpec, stage: DistillStage) -> None:
+def run_distill(spec: RunSpec, stage: DistillStage, ranks: Ranks = ALONE) -> None:
     """Trains the adapter of the run, or continues to. Raises ``ArtifactError`` without traces."""
     sources = traces_files(spec)
     base = resolve_source(spec.model.id, spec.model.revision, paths=spec.paths, world_seed=spec.world_seed)
     hashes = [file_hash(source) for source in sources]
     inputs = {"traces": hashes[0] if len(hashes) == 1 else digest(hashes), "base": checkpoint_hash(*base)}
     if spec.inputs.adapter is not None:
-        folder, _, revision = spec.inputs.adapter.partition("@")
-        inputs["adapter"] = checkpoint_hash(folder, revision or None)
+        name, _, revision = spec.inputs.adapter.partition("@")
+        inputs["adapter"] = checkpoint_hash(name, revision or None)
     results = {"model": spec.model.results(), "stage": stage.results(), "seed": spec.seed}
     config = spec.model_dump(mode="json")
-    with StageFolder(stage_folder(spec, "distill"), config=config, results=results, inputs=inputs) as stage_dir:
+    folder = FollowedFolder(stage_folder(spec, "distill"), ranks, config=config, results=results, inputs=inputs)
+    with folder as stage_dir:
         if stage_dir.finished:
             return
-        outcome = distill(spec, [trace for source in sources for trace in _traces(source)], stage_dir)
+        traces = [trace for source in sources for trace in _traces(source)]
+        outcome = distill(spec, traces, stage_dir, ranks=ranks)
         stage_dir.finish(outcome.files, **outcome.facts)
 
 

@@ -133,10 +133,11 @@ def restore_random_state(state: Mapping[str, Any]) -> None:
 
 
 class Checkpoints(Callback):
-    """Saves every ``every`` optimiser steps and after the last (``total``), keeps the newest two."""
+    """Saves every ``every`` optimiser steps and after the last (``total``), keeps the newest two. Of several processes
+    the first alone saves (``saves``), all restore their random states from what it saved."""
 
-    def __init__(self, folder: Path, *, every: int, total: int) -> None:
-        self.folder, self.every, self.total = folder, every, total
+    def __init__(self, folder: Path, *, every: int, total: int, saves: bool = True) -> None:
+        self.folder, self.every, self.total, self.saves = folder, every, total, saves
         self._pending: Mapping[str, Any] | None = None
 
     def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -155,7 +156,7 @@ class Checkpoints(Callback):
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         step = trainer.global_step
-        if step % self.every == 0 or step == self.total:
+        if self.saves and (step % self.every == 0 or step == self.total):
             trainer.save_checkpoint(checkpoint_path(self.folder, step), weights_only=False)
             for old in sorted(self.folder.glob("step-*.ckpt"))[:-KEPT]:
                 old.unlink()

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from dalign.errors import ModelError
+from dalign.ranks import ALONE, Ranks
 from dalign.specs.stage import DistillStage
 from dalign.train.forward import CausalParts
 from dalign.train.lit_adapter import LitAdapter, Row
@@ -37,12 +38,14 @@ class LitDistill(LitAdapter):
         steps: PlannedSteps[Batches],
         validation: Sequence[Batch],
         log: Callable[[Row], None],
+        ranks: Ranks = ALONE,
     ) -> None:
-        super().__init__(model, parts, stage, steps, steps.plan.digest(steps.batches.examples), log)
+        super().__init__(model, parts, stage, steps, steps.plan.digest(steps.batches.examples), log, ranks)
         self.stage, self.validation = stage, validation
 
     def on_train_start(self) -> None:
         """The validation before the first step; a resumed run has it already."""
+        super().on_train_start()
         if self.steps.done == 0:
             self._validate(0)
 
@@ -51,7 +54,12 @@ class LitDistill(LitAdapter):
         started = time.perf_counter()
         optimizer, rate = self.begin_step(batch.step)
         sums = [self._accumulate(part, batch.completion_tokens) for part in batch.parts]
-        loss = sum(float(s.loss) for s in sums) / batch.completion_tokens
+        nats, correct, tokens = self.ranks.total(
+            sum(float(s.loss) for s in sums), sum(int(s.correct) for s in sums), sum(s.tokens for s in sums)
+        )
+        if tokens != batch.completion_tokens:
+            raise RuntimeError(f"{tokens} of the step's {batch.completion_tokens} completion tokens were trained on")
+        loss = nats / batch.completion_tokens
         norm = self.clip_gradients_of(batch.step, loss, self._about(batch.step))
         optimizer.step()
         self.steps.done = batch.step + 1
@@ -59,7 +67,7 @@ class LitDistill(LitAdapter):
             "step": batch.step + 1,
             "epoch": self.steps.plan.epochs[batch.step],
             "loss": loss,
-            "token_accuracy": sum(int(s.correct) for s in sums) / batch.completion_tokens,
+            "token_accuracy": correct / batch.completion_tokens,
             "grad_norm": norm,
             "lr": rate,
             "tokens": batch.tokens,
@@ -87,12 +95,13 @@ class LitDistill(LitAdapter):
         if not self.validation:
             return
         self.model.eval()
-        loss, correct, tokens = 0.0, 0, 0
-        for batch in self.validation:
-            ids, mask = batch.ids.to(self.device), batch.mask.to(self.device)
+        loss, correct, tokens = 0.0, 0.0, 0.0
+        for i in self.ranks.mine([batch.ids.numel() for batch in self.validation]):
+            ids, mask = self.validation[i].ids.to(self.device), self.validation[i].mask.to(self.device)
             sums = completion_sums(self.parts.states(ids), ids, mask, self.parts.head, chunk=self.parts.chunk)
             loss, correct, tokens = loss + float(sums.loss), correct + int(sums.correct), tokens + sums.tokens
         self.model.train()
+        loss, correct, tokens = self.ranks.total(loss, correct, tokens)
         if not math.isfinite(loss):
             raise ModelError(f"validation loss {loss} after {step} steps; lower stage.lr={self.stage.lr}")
         self.log_row({"step": step, "validation_loss": loss / tokens, "validation_token_accuracy": correct / tokens})

@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 
 from dalign.models import LoadedModel, load_model
+from dalign.ranks import ALONE, Ranks
 from dalign.records import Trace
 from dalign.specs.run import RunSpec
 from dalign.specs.stage import DistillStage
@@ -26,18 +27,24 @@ console = Console(stderr=True)
 
 
 def distill(
-    spec: RunSpec, traces: Sequence[Trace], folder: StageFolder, *, loaded: LoadedModel | None = None
+    spec: RunSpec,
+    traces: Sequence[Trace],
+    folder: StageFolder,
+    *,
+    loaded: LoadedModel | None = None,
+    ranks: Ranks = ALONE,
 ) -> Outcome:
     """Trains a LoRA on ``traces`` and writes ``<folder>/adapter/``; continues what a killed run left there.
 
-    ``loaded`` spares loading the model; it must be freshly made under ``spec.seed``. Raises ``DataError`` if no trace
+    ``loaded`` spares loading the model; it must be freshly made under ``spec.seed``. ``ranks`` are the processes that
+    train it together, each of which calls this. Raises ``DataError`` if no trace
     is left, ``ModelError`` if nothing is trainable, the loss is not finite or the adapter did not move, and
     ``ArtifactError`` for checkpoints of another model or other examples.
     """
     stage = spec.stage
     if not isinstance(stage, DistillStage):
         raise TypeError(f"stage {stage!r} is not a distillation")
-    settle(spec.trainer, spec.seed)
+    settle(spec.trainer, spec.seed, ranks)
     loaded = loaded or _load(spec)
     examples = build_examples(
         traces, loaded.chat, max_length=stage.max_length, context=loaded.context, validation=stage.validation
@@ -47,14 +54,15 @@ def distill(
     )
     counts = f"{len(examples.train)} examples, {len(examples.validation)} held out, {len(plan.steps)} optimiser steps"
     dropped = ", ".join(f"{n} {reason}" for reason, n in examples.dropped.items())
-    console.print(f"{counts}; dropped: {dropped or 'none'}", highlight=False)
+    if ranks.leads:
+        console.print(f"{counts}{ranks.words}; dropped: {dropped or 'none'}", highlight=False)
 
     def module(log_row: Callable[[Row], None]) -> LitDistill:
         shape = {"context": loaded.context, "pad_id": loaded.pad_id}
-        steps = PlannedSteps(Batches(examples.train, stage, **shape), plan)
-        validation = Batches(examples.validation, stage, **shape).of(range(len(examples.validation)))
+        steps = PlannedSteps(Batches(examples.train, stage, ranks, **shape), plan)
+        validation = Batches(examples.validation, stage, ranks, **shape).of(range(len(examples.validation)))
         probe = torch.tensor(examples.train[0].ids[:8], device=loaded.device)
-        return LitDistill(loaded.model, take_apart(loaded.model, probe), stage, steps, validation, log_row)
+        return LitDistill(loaded.model, take_apart(loaded.model, probe), stage, steps, validation, log_row, ranks)
 
     files = train_adapter(
         spec,
@@ -64,6 +72,7 @@ def distill(
         label="distill",
         steps=len(plan.steps),
         checkpoint_every=stage.checkpoint_every,
+        ranks=ranks,
     )
     return Outcome(files, _facts(loaded, examples, plan))
 

@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from dalign.attribute.frozen import frozen
 from dalign.errors import ModelError
 from dalign.models import LoadedModel
+from dalign.ranks import ALONE, Ranks
 from dalign.records import Prompt
 from dalign.specs.grpo import GrpoStage
 from dalign.specs.sampling import SamplerSpec
 from dalign.train.forward import CausalParts
-from dalign.train.grpo_batch import Micro, as_micro, micros, step_size
+from dalign.train.grpo_batch import Micro, micros, plain_micros, step_size
 from dalign.train.grpo_draw import Drawer, PromptSteps, StepPrompts
 from dalign.train.grpo_rows import StepSums, answer_figures, step_row
 from dalign.train.lit_adapter import LitAdapter, Row, tensors_digest
@@ -31,7 +32,6 @@ from dalign.train.loader import PlannedSteps
 from dalign.train.logp import TokenLogp, token_logp
 from dalign.train.policy_loss import StepSize, policy_loss
 from dalign.train.rewards import Rewards
-from dalign.train.rollouts import Rollout
 
 log = logging.getLogger(__name__)
 
@@ -56,16 +56,18 @@ class LitGRPO(LitAdapter):
         rewards: Rewards,
         seed: int,
         log_row: Callable[[Row], None],
+        ranks: Ranks = ALONE,
     ) -> None:
-        super().__init__(loaded.model, parts, stage, steps, steps.batches.digest(steps.plan), log_row)
+        super().__init__(loaded.model, parts, stage, steps, steps.batches.digest(steps.plan), log_row, ranks)
         self.loaded, self.stage, self.sampler, self.validation = loaded, stage, sampler, tuple(validation)
-        self.drawer = Drawer(loaded, stage, sampler, steps.batches.prompts, rewards, seed)
+        self.drawer = Drawer(loaded, stage, sampler, steps.batches.prompts, rewards, seed, ranks)
         self.reference = {name: p.detach().clone() for name, p in self.trained.items()}
         self.moved = False
         self.warned = False
 
     def on_train_start(self) -> None:
         """Dropout is off throughout: the answers were drawn without. Then the validation before the first step."""
+        super().on_train_start()
         for module in self.model.modules():
             if isinstance(module, nn.Dropout):
                 module.eval()
@@ -78,7 +80,7 @@ class LitGRPO(LitAdapter):
         first, judged = self.drawer.groups(batch)
         rolled = time.perf_counter()
         size = step_size(judged, self.sampler.max_new_tokens)
-        cut = micros(judged, self.stage, context=self.loaded.context, pad_id=self.loaded.pad_id)
+        cut = micros(judged, self.stage, context=self.loaded.context, pad_id=self.loaded.pad_id, ranks=self.ranks)
         parts = [part.to(self.device) for part in cut]
         old, reference = self._before(parts)
         live = not all(judged.dead)
@@ -131,6 +133,7 @@ class LitGRPO(LitAdapter):
             )
             self.manual_backward(taken.loss)
             sums.add(taken, found, part)
+        sums = StepSums.over(self.ranks.everyones(sums))
         sums.grad_norm = self.clip_gradients_of(step, sums.loss, "")
         unmoved = tensors_digest(self.trained) if live and not self.moved else None
         optimizer.step()
@@ -186,22 +189,18 @@ class LitGRPO(LitAdapter):
         if not self.validation:
             return
         rollouts = self.drawer.one_each(self.validation)
-        kl, tokens = 0.0, 0
+        cut = plain_micros(rollouts, self.stage, pad_id=self.loaded.pad_id)
+        kl, tokens = 0.0, 0.0
         with frozen(self.model):
-            for part in self._parts_of(rollouts):
+            for part in (cut[i].to(self.device) for i in self.ranks.mine([len(some.ids) for some in cut])):
                 policy = self._logp(part).logp
                 with self._as_reference():
                     away = self._logp(part).logp - policy
                 kl += float(((away.exp() - away - 1) * part.mask).sum())
                 tokens += int(part.mask.sum())
+        kl, tokens = self.ranks.total(kl, tokens)
         if not math.isfinite(kl):
             raise ModelError(f"KL to the reference {kl} after {step} steps; lower stage.lr={self.stage.lr}")
-        found = answer_figures(rollouts, self.drawer.rewards)
+        found = answer_figures(rollouts, self.drawer.rewards, self.ranks)
         row: dict[str, Any] = {f"validation_{name}": value for name, value in found.items()}
         self.log_row({"step": step, **row, "validation_kl": kl / max(tokens, 1)})
-
-    def _parts_of(self, rollouts: Sequence[Rollout]) -> list[Micro]:
-        widest = max(len(r.ids) for r in rollouts)
-        rows = max(self.stage.micro_batch_tokens // widest, 1)
-        cut = [rollouts[i : i + rows] for i in range(0, len(rollouts), rows)]
-        return [as_micro(some, [0.0] * len(some), widest, self.loaded.pad_id).to(self.device) for some in cut]

@@ -1,5 +1,7 @@
 """One GRPO step's answers as tensors: which rows bear a gradient, and what the whole step is divided by.
 
+Every process has all answers and what they earned before the first backward pass, so that advantages (whatever they are
+scaled by) and divisors are those of the whole step, and only the gradients are still to be added up.
 A row without reward is in no baseline and in no divisor. One whose advantage is 0 counts in the divisors but has
 neither loss nor gradient unless a KL penalty is on: it is not run through the model.
 """
@@ -13,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dalign.ranks import ALONE, Ranks
 from dalign.specs.grpo import GrpoStage
 from dalign.train.advantages import Advantages, group_advantages, total_rewards
 from dalign.train.losses import completion_mask
@@ -50,9 +53,23 @@ class Judged:
         return self.advantages.dead
 
 
-def judge(rollouts: Sequence[Rollout], rewards: Rewards, stage: GrpoStage) -> Judged:
+def reward_parts(
+    rollouts: Sequence[Rollout], rewards: Rewards, *, group: int = 1, ranks: Ranks = ALONE
+) -> dict[str, Values]:
+    """What each answer earns by each reward: every process has whole groups judged, and all learn of all."""
+
+    def judged(groups: Sequence[Sequence[Rollout]]) -> list[dict[str, Values]]:
+        some = [r for answers in groups for r in answers]
+        parts = rewards.of([r.prompt for r in some], [r.sample for r in some])
+        return [{name: values[i : i + group] for name, values in parts.items()} for i in range(0, len(some), group)]
+
+    found = ranks.spread([rollouts[i : i + group] for i in range(0, len(rollouts), group)], judged)
+    return {name: [value for parts in found for value in parts[name]] for name in found[0]}
+
+
+def judge(rollouts: Sequence[Rollout], rewards: Rewards, stage: GrpoStage, ranks: Ranks = ALONE) -> Judged:
     """Rewards and advantages of whole groups of answers; a truncated one has no total where ``stage`` masks them."""
-    parts = rewards.of([r.prompt for r in rollouts], [r.sample for r in rollouts])
+    parts = reward_parts(rollouts, rewards, group=stage.group, ranks=ranks)
     totals = total_rewards(parts, rewards.weights)
     if stage.truncated == "mask":
         totals = [None if r.truncated else total for r, total in zip(rollouts, totals, strict=True)]
@@ -65,17 +82,31 @@ def step_size(judged: Judged, max_tokens: int) -> StepSize:
     return StepSize(len(lengths), sum(lengths), max_tokens)
 
 
-def micros(judged: Judged, stage: GrpoStage, *, context: int, pad_id: int) -> list[Micro]:
-    """The rows that bear a gradient, longest first, in few shapes."""
+def micros(judged: Judged, stage: GrpoStage, *, context: int, pad_id: int, ranks: Ranks = ALONE) -> list[Micro]:
+    """The rows that bear a gradient, longest first, in few shapes; of those, whole groups to each process, so that all
+    have about as many tokens."""
     lengths = [len(r.ids) for r in judged.rollouts]
     pairs = zip(judged.advantages.known, judged.advantages.values, strict=True)
-    rows = [i for i, (known, value) in enumerate(pairs) if known and (value != 0.0 or stage.loss.beta > 0)]
+    live = [i for i, (known, value) in enumerate(pairs) if known and (value != 0.0 or stage.loss.beta > 0)]
+    tokens = [0] * (len(lengths) // stage.group)
+    for i in live:
+        tokens[i // stage.group] += lengths[i]
+    mine = set(ranks.mine(tokens))
+    rows = [i for i in live if i // stage.group in mine]
     cut = micro_batches(rows, lengths, bucket=stage.bucket, max_tokens=stage.micro_batch_tokens, context=context)
     values = judged.advantages.values
     return [
         as_micro([judged.rollouts[i] for i in part.rows], [values[i] for i in part.rows], part.width, pad_id)
         for part in cut
     ]
+
+
+def plain_micros(rollouts: Sequence[Rollout], stage: GrpoStage, *, pad_id: int) -> list[Micro]:
+    """All answers in their order, of one width and without advantages: for figures that nothing is learnt from."""
+    widest = max(len(r.ids) for r in rollouts)
+    rows = max(stage.micro_batch_tokens // widest, 1)
+    cut = [rollouts[i : i + rows] for i in range(0, len(rollouts), rows)]
+    return [as_micro(some, [0.0] * len(some), widest, pad_id) for some in cut]
 
 
 def as_micro(rollouts: Sequence[Rollout], advantages: Sequence[float], width: int, pad_id: int) -> Micro:

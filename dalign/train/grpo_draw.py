@@ -1,6 +1,7 @@
 """What a GRPO step learns from: its prompts, whole groups of answers to them, and what these earn.
 
-Everything hangs on the seed, the step and the attempt alone, so that a resumed run draws what it would have drawn.
+Everything hangs on the seed, the step and the attempt alone, so that a resumed run draws what it would have drawn, and
+several processes, each at some of the prompts, what one would have.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from random import Random
 from typing import NamedTuple
 
 from dalign.models import LoadedModel
+from dalign.ranks import ALONE, Ranks
 from dalign.records import Prompt, digest
 from dalign.sample import sample_seed
 from dalign.specs.grpo import GrpoStage
@@ -56,8 +58,9 @@ class Drawer:
         prompts: Sequence[Prompt],
         rewards: Rewards,
         seed: int,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.loaded, self.stage, self.sampler = loaded, stage, sampler
+        self.loaded, self.stage, self.sampler, self.ranks = loaded, stage, sampler, ranks
         self.prompts, self.rewards, self.seed = prompts, rewards, seed
 
     def groups(self, batch: StepPrompts) -> tuple[Judged, Judged]:
@@ -73,7 +76,7 @@ class Drawer:
             again = self._judged(others, batch.step, attempt).rollouts
             for k, g in enumerate(dead[: len(others)]):
                 drawn[g * group : (g + 1) * group] = again[k * group : (k + 1) * group]
-            judged = judge(drawn, self.rewards, self.stage)
+            judged = judge(drawn, self.rewards, self.stage, self.ranks)
         return first, judged
 
     def one_each(self, prompts: Sequence[Prompt]) -> list[Rollout]:
@@ -81,11 +84,18 @@ class Drawer:
         return self._draw(prompts, range(1), "validation")
 
     def _judged(self, prompts: Sequence[Prompt], step: int, attempt: int) -> Judged:
-        return judge(self._draw(prompts, range(self.stage.group), f"{step}/{attempt}"), self.rewards, self.stage)
+        drawn = self._draw(prompts, range(self.stage.group), f"{step}/{attempt}")
+        return judge(drawn, self.rewards, self.stage, self.ranks)
 
     def _draw(self, prompts: Sequence[Prompt], indices: range, what: str) -> list[Rollout]:
         seed = sample_seed(self.seed, f"{POLICY}/{what}", 0)
-        return draw_rollouts(self.loaded, self.sampler, prompts, indices, seed, policy=POLICY)
+        n = len(indices)
+
+        def groups(some: Sequence[Prompt]) -> list[list[Rollout]]:
+            drawn = draw_rollouts(self.loaded, self.sampler, some, indices, seed, policy=POLICY)
+            return [drawn[i : i + n] for i in range(0, len(drawn), n)]
+
+        return [rollout for group in self.ranks.spread(prompts, groups) for rollout in group]
 
     def _other_prompts(self, judged: Judged, step: int, attempt: int, count: int) -> list[Prompt]:
         taken = {r.prompt.id for r in judged.rollouts}

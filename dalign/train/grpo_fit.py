@@ -10,6 +10,7 @@ from rich.console import Console
 from dalign.errors import ConfigError, DataError
 from dalign.judge.base import Judge
 from dalign.models import LoadedModel, load_model
+from dalign.ranks import ALONE, Ranks
 from dalign.records import Prompt
 from dalign.specs.grpo import GrpoStage, sampler_fault
 from dalign.specs.run import RunSpec
@@ -35,8 +36,11 @@ def grpo(
     prompts: Sequence[Prompt],
     judges: Mapping[str, Judge],
     folder: StageFolder,
+    *,
+    ranks: Ranks = ALONE,
 ) -> Outcome:
     """Trains ``adapter`` on answers to ``prompts`` and writes ``<folder>/adapter/``; continues what a kill left there.
+    ``ranks`` are the processes that train it together, each of which calls this.
 
     Raises ``ConfigError`` for a sampler that draws from another distribution than the policy's, ``DataError`` if no
     prompt is left, ``ModelError`` if nothing is trainable, a loss is not finite or the adapter did not move, and
@@ -44,7 +48,7 @@ def grpo(
     """
     if fault := sampler_fault(spec.sampler):
         raise ConfigError(fault)
-    settle(spec.trainer, spec.seed)
+    settle(spec.trainer, spec.seed, ranks)
     loaded = load_model(spec.model, adapter=adapter, trainable=True, paths=spec.paths, world_seed=spec.world_seed)
     fitting = [p for p in prompts if _fits(p, loaded)]
     train, held_out = split_prompts(fitting, stage)
@@ -57,13 +61,14 @@ def grpo(
     counts = (
         f"{len(train)} prompts, {len(held_out)} held out, {len(plan.steps)} rollouts of {stage.prompts} x {stage.group}"
     )
-    console.print(f"{counts}; too long for the context: {lost or 'none'}", highlight=False)
+    if ranks.leads:
+        console.print(f"{counts}{ranks.words}; too long for the context: {lost or 'none'}", highlight=False)
     rewards = Rewards(stage.rewards, judges, spec.sampler.max_new_tokens)
 
     def module(log_row: Callable[[Row], None]) -> LitGRPO:
         probe = torch.tensor(loaded.chat.user_ids(train[0].text, think=True)[:8], device=loaded.device)
         parts, steps = take_apart(loaded.model, probe), PlannedSteps(PromptSteps(train), plan)
-        return LitGRPO(loaded, parts, stage, spec.sampler, steps, held_out, rewards, spec.seed, log_row)
+        return LitGRPO(loaded, parts, stage, spec.sampler, steps, held_out, rewards, spec.seed, log_row, ranks)
 
     files = train_adapter(
         spec,
@@ -74,6 +79,7 @@ def grpo(
         steps=len(plan.steps),
         checkpoint_every=stage.checkpoint_every,
         updates=stage.updates,
+        ranks=ranks,
     )
     trained = trainable_parameters(loaded.model)
     facts = {

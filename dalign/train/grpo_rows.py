@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import fsum
 from statistics import fmean
 
+from dalign.ranks import ALONE, Ranks
 from dalign.train.advantages import total_rewards
-from dalign.train.grpo_batch import Judged, Micro
+from dalign.train.grpo_batch import Judged, Micro, reward_parts
 from dalign.train.logp import TokenLogp
 from dalign.train.policy_loss import PolicyLoss, StepSize
 from dalign.train.rewards import Rewards, Values
@@ -44,6 +46,19 @@ class StepSums:
         self.distance += float(away_BT.sum())
         self.farthest = max(self.farthest, float(away_BT.max()))
 
+    @classmethod
+    def over(cls, parts: Sequence[StepSums]) -> StepSums:
+        """Of one optimiser step that several processes took together, each with its part."""
+        if len(parts) == 1:
+            return parts[0]
+        out = cls(parts[0].lr, kl=None if parts[0].kl is None else fsum(part.kl or 0.0 for part in parts))
+        for name in ("loss", "entropy", "distance"):
+            setattr(out, name, fsum(getattr(part, name) for part in parts))
+        for name in ("tokens", "clipped_low", "clipped_high"):
+            setattr(out, name, sum(getattr(part, name) for part in parts))
+        out.farthest = max(part.farthest for part in parts)
+        return out
+
 
 def step_row(first: Judged, judged: Judged, sums: Sequence[StepSums], size: StepSize) -> Figures:
     """The figures of a step: rewards, lengths and dead groups of the answers as first drawn, the rest of those learnt
@@ -73,9 +88,9 @@ def step_row(first: Judged, judged: Judged, sums: Sequence[StepSums], size: Step
     }
 
 
-def answer_figures(rollouts: Sequence[Rollout], rewards: Rewards) -> Figures:
+def answer_figures(rollouts: Sequence[Rollout], rewards: Rewards, ranks: Ranks = ALONE) -> Figures:
     """The figures of answers that nothing is learnt from."""
-    parts = rewards.of([r.prompt for r in rollouts], [r.sample for r in rollouts])
+    parts = reward_parts(rollouts, rewards, ranks=ranks)
     return {**reward_means(parts, total_rewards(parts, rewards.weights)), **shapes(rollouts)}
 
 

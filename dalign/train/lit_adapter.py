@@ -15,6 +15,8 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from dalign.errors import ArtifactError, ModelError
+from dalign.ranks import ALONE, Ranks
+from dalign.records import digest
 from dalign.specs.optimiser import OptimiserSpec
 from dalign.train.checkpoint import verify_keys
 from dalign.train.forward import CausalParts, trainable_parameters
@@ -35,7 +37,8 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
 
 class LitAdapter(LightningModule):
     """Moves ``model``'s trainable tensors, by AdamW. ``log`` takes a row a step; ``plan_digest`` says what the steps
-    are of. Raises ``ModelError`` if nothing is trainable."""
+    are of. Each of ``ranks`` has gradients of its share of a step, their sum moves the tensors of all alike. Raises
+    ``ModelError`` if nothing is trainable."""
 
     def __init__(
         self,
@@ -45,14 +48,24 @@ class LitAdapter(LightningModule):
         steps: PlannedSteps[Any],
         plan_digest: str,
         log: Callable[[Row], None],
+        ranks: Ranks = ALONE,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.strict_loading = False  # the frozen base is not in the checkpoint; the key set is verified by us
         self.model, self.parts, self.optimiser, self.steps = model, parts, optimiser, steps
-        self.plan_digest, self.log_row = plan_digest, log
+        self.plan_digest, self.log_row, self.ranks = plan_digest, log, ranks
         self.trained = trainable_parameters(model)
         self.initial = tensors_digest(self.trained)
+
+    def on_train_start(self) -> None:
+        """Whether made or read from a checkpoint, they are the same everywhere before the first step."""
+        self.require_one_model()
+
+    def require_one_model(self) -> None:
+        """Raises ``RuntimeError`` unless the tensors that are trained are the same in all processes, bit for bit."""
+        if self.ranks.world > 1:
+            self.ranks.require_equal((tensors_digest(self.trained), self.plan_digest), "trained tensors")
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW over the trainable tensors alone."""
@@ -63,8 +76,14 @@ class LitAdapter(LightningModule):
         return self.steps
 
     def begin_step(self, step: int) -> tuple[Any, float]:
-        """The optimiser, without gradients and at the rate of ``step`` (from 0), and that rate."""
+        """The optimiser, without gradients and at the rate of ``step`` (from 0), and that rate.
+
+        Several processes draw dropout from streams of their own, named by step and rank: alone, it goes on from where
+        the step before left it.
+        """
         optimizer: Any = self.optimizers()
+        if self.ranks.world > 1:
+            torch.manual_seed(int(digest("step", self.plan_digest, step, self.ranks.rank), 16))
         rate = learning_rate(self.optimiser, step, len(self.steps))
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -72,7 +91,9 @@ class LitAdapter(LightningModule):
         return optimizer, rate
 
     def clip_gradients_of(self, step: int, loss: float, about: str) -> float:
-        """Clips the gradients and returns their norm. Raises ``ModelError`` if it or the loss is not finite."""
+        """Adds up the gradients of all processes, clips them and returns their norm. ``loss`` is the whole step's.
+        Raises ``ModelError``, in all, if it or the norm is not finite."""
+        self.ranks.add_gradients(list(self.trained.values()))
         norm = float(nn.utils.clip_grad_norm_(self.trained.values(), self.optimiser.clip))
         if math.isfinite(loss) and math.isfinite(norm):
             return norm

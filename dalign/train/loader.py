@@ -8,6 +8,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from dalign.ranks import ALONE, Ranks
 from dalign.specs.stage import DistillStage
 from dalign.train.examples import Example
 from dalign.train.losses import completion_mask
@@ -22,7 +23,8 @@ class Batch(NamedTuple):
 
 
 class StepBatch(NamedTuple):
-    """One optimiser step: its number from 0, micro-batches, completion tokens (the loss's divisor), and all tokens."""
+    """One optimiser step: its number from 0, this process's micro-batches, and of the whole step the completion tokens
+    (the loss's divisor) and all tokens."""
 
     step: int
     parts: tuple[Batch, ...]
@@ -42,10 +44,13 @@ def collate(micro: MicroBatch, examples: Sequence[Example], pad_id: int) -> Batc
 
 
 class Batches:
-    """Turns indices of ``examples`` into batches of few shapes."""
+    """Turns indices of ``examples`` into batches of few shapes, a step's into those of this process's share."""
 
-    def __init__(self, examples: Sequence[Example], stage: DistillStage, *, context: int, pad_id: int) -> None:
+    def __init__(
+        self, examples: Sequence[Example], stage: DistillStage, ranks: Ranks = ALONE, *, context: int, pad_id: int
+    ) -> None:
         self.examples, self.stage, self.context, self.pad_id = examples, stage, context, pad_id
+        self.ranks = ranks
         self._lengths = [len(e.ids) for e in examples]
 
     def of(self, rows: Sequence[int]) -> tuple[Batch, ...]:
@@ -62,7 +67,8 @@ class Batches:
     def step(self, number: int, rows: Sequence[int]) -> StepBatch:
         """Optimiser step ``number`` over ``rows``."""
         completion = sum(self.examples[i].completion_tokens for i in rows)
-        return StepBatch(number, self.of(rows), completion, sum(self._lengths[i] for i in rows))
+        mine = [rows[k] for k in self.ranks.mine([self._lengths[i] for i in rows])]
+        return StepBatch(number, self.of(mine), completion, sum(self._lengths[i] for i in rows))
 
 
 class Source(Protocol):

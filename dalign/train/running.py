@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from dalign.errors import ModelError
 from dalign.files import name_folder, read_json, write_json
 from dalign.models import LoadedModel
+from dalign.ranks import ALONE, Ranks
 from dalign.specs.run import RunSpec
 from dalign.store import StageFolder, progress_bar
 from dalign.train.checkpoint import Checkpoints, SealedCheckpointIO, checkpoint_step, latest, rewind_metrics
@@ -41,22 +43,23 @@ def train_adapter(
     steps: int,
     checkpoint_every: int,
     updates: int = 1,
+    ranks: Ranks = ALONE,
 ) -> tuple[str, ...]:
     """Has the module that ``make`` builds around a logger of rows do the ``steps`` of its plan, each of ``updates``
-    optimiser steps, and writes ``<folder>/adapter/`` unless that stands; returns its files.
+    optimiser steps, and writes ``<folder>/adapter/`` unless that stands; returns its files. Each of ``ranks`` calls
+    this; the first alone reads and changes the folder before the others go on, and writes to it.
 
     Raises ``ModelError`` if the adapter did not move, and ``ArtifactError`` for checkpoints of another model or plan.
     """
     adapter, checkpoints = folder.path / "adapter", folder.path / "checkpoints"
-    if not adapter.exists():
-        resume = latest(checkpoints)
+    stands, resume = ranks.leaders(_found(folder, updates) if ranks.leads else (False, None))
+    if not stands:
         done = checkpoint_step(resume) // updates if resume else 0
-        rewind_metrics(folder.path / "metrics.jsonl", done if resume else -1)
-        saving = Checkpoints(checkpoints, every=checkpoint_every * updates, total=steps * updates)
+        saving = Checkpoints(checkpoints, every=checkpoint_every * updates, total=steps * updates, saves=ranks.leads)
         with (
             prepared(loaded.model, recompute=spec.model.gradient_checkpointing),
-            tracking(spec, folder, resumed=done) as log_row,
-            progress_bar(label) as report,
+            tracking(spec, folder, resumed=done) if ranks.leads else nullcontext(folder.log) as log_row,
+            progress_bar(label) if ranks.leads else nullcontext(_silent) as report,
         ):
             module = make(log_row)
             module.train()
@@ -74,11 +77,28 @@ def train_adapter(
                     f"the adapter did not change in {steps} steps: stage.lr={module.optimiser.lr} is too small for its "
                     "dtype, or no gradient reaches it"
                 )
-            _write_adapter(loaded, adapter)
+            module.require_one_model()
+            if ranks.leads:
+                _write_adapter(loaded, adapter)
+    if not ranks.leads:
+        return ()
     shutil.rmtree(checkpoints, ignore_errors=True)
     if spec.logger.name == "csv":
         write_csv(folder)
     return tuple(sorted(f"adapter/{path.name}" for path in adapter.iterdir()))
+
+
+def _found(folder: StageFolder, updates: int) -> tuple[bool, Path | None]:
+    """Whether the adapter stands; if not, the checkpoint to go on from, whose rows are the last in the metrics."""
+    if (folder.path / "adapter").exists():
+        return True, None
+    resume = latest(folder.path / "checkpoints")
+    rewind_metrics(folder.path / "metrics.jsonl", checkpoint_step(resume) // updates if resume else -1)
+    return False, resume
+
+
+def _silent(done: int, total: int) -> None:
+    """The progress of a process that does not talk."""
 
 
 def _write_adapter(loaded: LoadedModel, target: Path) -> None:

@@ -12,7 +12,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from lightning.pytorch.plugins.io import CheckpointIO
 from torch.utils import deterministic
 
-from dalign.errors import ConfigError
+from dalign.joining import require_as_many
+from dalign.ranks import ALONE, Ranks
 from dalign.specs.stage import TrainerSpec
 
 
@@ -31,10 +32,10 @@ class Progress(Callback):
         self.report(trainer.global_step, self.total)
 
 
-def settle(spec: TrainerSpec, seed: int) -> None:
-    """Fixes threads and every generator, before a model is made. Raises ``ConfigError`` for more than one device."""
-    if spec.devices > 1:
-        raise ConfigError(f"trainer.devices={spec.devices}: this stage trains on one device; use trainer.devices=1")
+def settle(spec: TrainerSpec, seed: int, ranks: Ranks = ALONE) -> None:
+    """Fixes threads and every generator, before a model is made. Raises ``ConfigError`` unless there is a process for
+    each device."""
+    require_as_many(spec, ranks)
     if spec.threads:
         torch.set_num_threads(spec.threads)
     seed_everything(seed, workers=True, verbose=False)
@@ -50,7 +51,8 @@ def fit(
     checkpoint_io: CheckpointIO | None = None,
     resume: Path | None = None,
 ) -> None:
-    """One pass over the module's loader of ``max_steps`` batches, on ``device`` unless ``accelerator`` differs.
+    """One pass over the module's loader of ``max_steps`` batches, on ``device`` unless ``accelerator`` differs; of
+    several processes each calls this for itself, and Lightning knows of one (``dalign.ranks`` says why).
 
     Every operation is deterministic meanwhile; what torch adds to that, filling new memory before it is written to, is
     left out. ``resume`` names a checkpoint to go on from.

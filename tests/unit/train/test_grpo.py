@@ -9,24 +9,18 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_grpo import LikesBread, distilled, grpo_spec, make_prompts, run_grpo
+from tiny_grpo import distilled, grpo_spec, make_prompts, module_of, run_grpo, train
 from tiny_stage import make_checkpoint, metrics
 
 from dalign.errors import ConfigError, ModelError
 from dalign.models import LoadedModel, load_model
-from dalign.specs.grpo import GrpoStage, sampler_fault
-from dalign.specs.run import RunSpec
+from dalign.specs.grpo import sampler_fault
 from dalign.specs.sampling import SamplerSpec
 from dalign.store import StageFolder
-from dalign.train.forward import prepared, take_apart
-from dalign.train.grpo import LitGRPO
+from dalign.train.forward import prepared
 from dalign.train.grpo_batch import judge, micros, step_size
-from dalign.train.grpo_draw import PromptSteps, StepPrompts
-from dalign.train.loader import PlannedSteps
-from dalign.train.plan import make_plan
-from dalign.train.rewards import Rewards
+from dalign.train.grpo_draw import StepPrompts
 from dalign.train.rollouts import draw_rollouts
-from dalign.train.trainer import fit, settle
 
 TIMES = {"rollout_s", "learn_s"}
 
@@ -45,31 +39,6 @@ def adapter(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if k not in TIMES} for row in metrics(path)]
-
-
-def module_of(spec: RunSpec, adapter: str, *, double: bool = False) -> tuple[LitGRPO, list[dict[str, Any]]]:
-    """The module on the first 16 prompts, none held out, and the list its rows go to."""
-    stage = spec.stage
-    assert isinstance(stage, GrpoStage)
-    settle(spec.trainer, 0)
-    loaded = load_model(spec.model, adapter=adapter, trainable=True)
-    if double:
-        loaded.model.double()
-    prompts = make_prompts(16)
-    plan = make_plan(16, batch=stage.prompts, epochs=stage.epochs, max_steps=stage.max_steps, seed=0)
-    parts = take_apart(loaded.model, torch.tensor(loaded.chat.user_ids(prompts[0].text, think=True)))
-    rewards = Rewards(stage.rewards, {"harm": LikesBread()}, spec.sampler.max_new_tokens)
-    rows: list[dict[str, Any]] = []
-    steps = PlannedSteps(PromptSteps(prompts), plan)
-    module = LitGRPO(loaded, parts, stage, spec.sampler, steps, (), rewards, 0, lambda row: rows.append(dict(row)))
-    return module, rows
-
-
-def train(module: LitGRPO, spec: RunSpec) -> None:
-    stage = module.stage
-    with prepared(module.model, recompute=False):
-        module.train()
-        fit(module, spec.trainer, device=torch.device("cpu"), max_steps=len(module.steps) * stage.updates)
 
 
 def test_it_learns_the_word_that_is_rewarded(tiny_checkpoint: Path, adapter: str, tmp_path: Path) -> None:

@@ -6,15 +6,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from tiny_stage import WORDS, run_spec, run_stage
 
 from dalign.judge.base import JudgeItem, harm_verdict
+from dalign.models import load_model
+from dalign.ranks import ALONE, Ranks
 from dalign.records import Part, Prompt, Verdict
 from dalign.specs.grpo import GrpoStage
 from dalign.specs.run import RunSpec
 from dalign.store import StageFolder
+from dalign.train.forward import prepared, take_apart
+from dalign.train.grpo import LitGRPO
+from dalign.train.grpo_draw import PromptSteps
 from dalign.train.grpo_fit import grpo
+from dalign.train.loader import PlannedSteps
+from dalign.train.plan import make_plan
+from dalign.train.rewards import Rewards
 from dalign.train.running import Outcome
+from dalign.train.trainer import fit, settle
 
 REWARDS = {"safe": {"kind": "safe", "judge": "harm"}, "finished": {"kind": "finished", "weight": 0.5}}
 MODEL: dict[str, Any] = {
@@ -63,3 +73,32 @@ def run_grpo(
     assert isinstance(spec.stage, GrpoStage)
     with folder_type(path, config={}, results={}, inputs={}) as folder:
         return grpo(spec, spec.stage, adapter, make_prompts(prompts), {"harm": LikesBread()}, folder)
+
+
+def module_of(
+    spec: RunSpec, adapter: str, *, double: bool = False, held_out: int = 0, ranks: Ranks = ALONE
+) -> tuple[LitGRPO, list[dict[str, Any]]]:
+    """The module on the first 16 prompts, ``held_out`` others for validation, and the list its rows go to."""
+    stage = spec.stage
+    assert isinstance(stage, GrpoStage)
+    settle(spec.trainer, 0, ranks)
+    loaded = load_model(spec.model, adapter=adapter, trainable=True)
+    if double:
+        loaded.model.double()
+    prompts = make_prompts(16 + held_out)
+    plan = make_plan(16, batch=stage.prompts, epochs=stage.epochs, max_steps=stage.max_steps, seed=0)
+    parts = take_apart(loaded.model, torch.tensor(loaded.chat.user_ids(prompts[0].text, think=True)))
+    rewards = Rewards(stage.rewards, {"harm": LikesBread()}, spec.sampler.max_new_tokens)
+    rows: list[dict[str, Any]] = []
+    steps, others = PlannedSteps(PromptSteps(prompts[:16]), plan), prompts[16:]
+    module = LitGRPO(
+        loaded, parts, stage, spec.sampler, steps, others, rewards, 0, lambda row: rows.append(dict(row)), ranks
+    )
+    return module, rows
+
+
+def train(module: LitGRPO, spec: RunSpec) -> None:
+    """All steps of its plan."""
+    with prepared(module.model, recompute=False):
+        module.train()
+        fit(module, spec.trainer, device=torch.device("cpu"), max_steps=len(module.steps) * module.stage.updates)

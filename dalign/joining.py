@@ -85,6 +85,7 @@ def forget(environment: MutableMapping[str, str]) -> None:
 def _join(trainer: TrainerSpec, ranks: Ranks, file: str | None) -> None:
     import torch
     from torch import distributed
+    from torch.distributed import FileStore  # type: ignore[attr-defined]  # torch means to export it
     from torch.distributed.distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import rendezvous
 
@@ -96,8 +97,8 @@ def _join(trainer: TrainerSpec, ranks: Ranks, file: str | None) -> None:
         )
     here = [f"here/{rank}" for rank in range(ranks.world)]
     try:
-        found: Any = next(rendezvous(f"file://{file}" if file else "env://", ranks.rank, ranks.world, timeout=ARRIVAL))
-        store = PrefixStore("dalign", found[0])
+        found: Any = FileStore(file, ranks.world) if file else next(rendezvous("env://", timeout=ARRIVAL))[0]
+        store = PrefixStore("dalign", found)
         store.set(here[ranks.rank], "1")
         store.wait(here, ARRIVAL)
     except RuntimeError as error:

@@ -131,6 +131,8 @@ def test_every_trainer_trains(stage: str) -> None:
     [
         (("stage=distill", "trainer=gpu", "trainer.devices=4"), "give trainer=ddp trainer.devices=4"),
         (("stage=grpo", "trainer.devices=2"), "give trainer=ddp_cpu trainer.devices=2"),
+        (("stage=distill", "trainer=ddp", "model.device=cuda:1"), "model.device=cuda:1: each process of trainer=ddp"),
+        (("stage=distill", "trainer=ddp", "trainer.accelerator=auto"), "give trainer.accelerator=gpu, or cpu"),
         (("stage=probe", "trainer=ddp"), "trainer.devices=2: this runs on one device"),
     ],
 )

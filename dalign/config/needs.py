@@ -70,6 +70,12 @@ def _trainer(spec: RunSpec, verb: Verb) -> Iterator[Problem]:
     elif trainer.devices > trainer.processes:
         ddp = "ddp_cpu" if trainer.accelerator == "cpu" else "ddp"
         yield Problem("trainer.devices", f"{told}: each device needs a process of its own; give trainer={ddp} {told}")
+    if trainer.processes > 1 and trainer.accelerator == "auto":
+        text = "trainer.accelerator=auto: several processes must agree on what they train on"
+        yield Problem("trainer.accelerator", f"{text}; give trainer.accelerator=gpu, or cpu")
+    if trainer.processes > 1 and spec.model.device.startswith("cuda:"):
+        text = f"model.device={spec.model.device}: each process of trainer={trainer.name} sees one GPU, its own"
+        yield Problem("model.device", f"{text}; leave it at auto")
 
 
 def _checkpoints(spec: RunSpec) -> Iterator[Problem]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -21,7 +22,6 @@ from tiny_stage import make_checkpoint, metrics
 import dalign
 from dalign.files import read_json
 from dalign.joining import STORE
-from dalign.tree import Start, run_tree
 
 MOVED = 1e-3  # what a few steps do to some weight
 TIMES = {"rollout_s", "learn_s", "tokens_per_s", "processes"}
@@ -59,7 +59,7 @@ def two(checkpoint: Path, adapter: str, student: str, tmp_path_factory: pytest.T
         "WORLD_SIZE": "2",
         STORE: str(folder / "rendezvous"),
     }
-    assert run_tree([Start(command, {**common, "RANK": str(rank)}) for rank in range(2)]) == 0
+    assert subprocess.run(command, env=common).returncode == 0
     return folder
 
 

@@ -65,11 +65,15 @@ def step_size(judged: Judged, max_tokens: int) -> StepSize:
     return StepSize(len(lengths), sum(lengths), max_tokens)
 
 
+def bearing(judged: Judged, stage: GrpoStage) -> list[int]:
+    """The rows that bear a gradient."""
+    pairs = zip(judged.advantages.known, judged.advantages.values, strict=True)
+    return [i for i, (known, value) in enumerate(pairs) if known and (value != 0.0 or stage.loss.beta > 0)]
+
+
 def micros(judged: Judged, stage: GrpoStage, *, context: int, pad_id: int) -> list[Micro]:
     """The rows that bear a gradient, longest first, in few shapes."""
-    lengths = [len(r.ids) for r in judged.rollouts]
-    pairs = zip(judged.advantages.known, judged.advantages.values, strict=True)
-    rows = [i for i, (known, value) in enumerate(pairs) if known and (value != 0.0 or stage.loss.beta > 0)]
+    lengths, rows = [len(r.ids) for r in judged.rollouts], bearing(judged, stage)
     cut = micro_batches(rows, lengths, bucket=stage.bucket, max_tokens=stage.micro_batch_tokens, context=context)
     values = judged.advantages.values
     return [

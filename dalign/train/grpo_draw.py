@@ -15,6 +15,7 @@ from dalign.sample import sample_seed
 from dalign.specs.grpo import GrpoStage
 from dalign.specs.sampling import SamplerSpec
 from dalign.train.grpo_batch import Judged, judge
+from dalign.train.lora_float32 import merged
 from dalign.train.plan import Plan
 from dalign.train.rewards import Rewards
 from dalign.train.rollouts import Rollout, draw_rollouts
@@ -85,7 +86,8 @@ class Drawer:
 
     def _draw(self, prompts: Sequence[Prompt], indices: range, what: str) -> list[Rollout]:
         seed = sample_seed(self.seed, f"{POLICY}/{what}", 0)
-        return draw_rollouts(self.loaded, self.sampler, prompts, indices, seed, policy=POLICY)
+        with merged(self.loaded.model):
+            return draw_rollouts(self.loaded, self.sampler, prompts, indices, seed, policy=POLICY)
 
     def _other_prompts(self, judged: Judged, step: int, attempt: int, count: int) -> list[Prompt]:
         taken = {r.prompt.id for r in judged.rollouts}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_grpo import LikesBread, distilled, grpo_spec, make_prompts, run_grpo
 from tiny_stage import make_checkpoint, metrics
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from dalign.errors import ConfigError, ModelError
 from dalign.models import LoadedModel, load_model
@@ -47,6 +49,11 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if k not in TIMES} for row in metrics(path)]
 
 
+def in_its_dtype(norm: LlamaRMSNorm, x: torch.Tensor) -> torch.Tensor:
+    """The norm without transformers' detour through float32, which rounds a sum otherwise than its parts."""
+    return norm.weight * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + norm.variance_epsilon)
+
+
 def module_of(spec: RunSpec, adapter: str, *, double: bool = False) -> tuple[LitGRPO, list[dict[str, Any]]]:
     """The module on the first 16 prompts, none held out, and the list its rows go to."""
     stage = spec.stage
@@ -55,6 +62,8 @@ def module_of(spec: RunSpec, adapter: str, *, double: bool = False) -> tuple[Lit
     loaded = load_model(spec.model, adapter=adapter, trainable=True)
     if double:
         loaded.model.double()
+        for norm in (m for m in loaded.model.modules() if isinstance(m, LlamaRMSNorm)):
+            norm.forward = partial(in_its_dtype, norm)
     prompts = make_prompts(16)
     plan = make_plan(16, batch=stage.prompts, epochs=stage.epochs, max_steps=stage.max_steps, seed=0)
     parts = take_apart(loaded.model, torch.tensor(loaded.chat.user_ids(prompts[0].text, think=True)))

@@ -53,7 +53,7 @@ def _layers(model: nn.Module) -> dict[Any, str]:
     """The plain LoRA layers over float32 bases, with the adapter at work in each."""
     from peft.tuners.lora import Linear
 
-    layers = [m for m in model.modules() if type(m) is Linear and m.base_layer.weight.dtype == torch.float32]
+    layers: list[Any] = [m for m in model.modules() if type(m) is Linear]
     named = {layer: plain_adapter(layer, torch.float32) for layer in layers}
     return {layer: name for layer, name in named.items() if name is not None}
 

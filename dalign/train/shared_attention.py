@@ -1,7 +1,8 @@
 """Attention on a CPU, with gradients, of a row in which answers stand behind the one prompt they share.
 
 An answer attends to its prompt and to itself; the two parts are joined by their sums of exponentials, so no key is
-copied and nothing is masked. Backwards, each part is given the joined output and sums: softmax's gradient needs no more.
+copied and nothing is masked. Backwards, each part is given the joined output and sums: softmax's gradient needs no
+more.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _families: ContextVar[Sequence[Family]] = ContextVar("families")
 
 @contextmanager
 def shared_prompts(config: Any, families: Sequence[Family]) -> Iterator[None]:
-    """Inside, a pass of one row in a model of ``config`` (attention ``sdpa``, CPU) attends within its families alone."""
+    """Inside, a pass of one row in a model of ``config`` (``sdpa``, on a CPU) attends within its families alone."""
     token = _families.set(families)
     config._attn_implementation = NAME
     try:
@@ -112,16 +113,16 @@ class _FamilyAttention(torch.autograd.Function):
 
 
 class _Span(NamedTuple):
-    """``count`` pieces of ``length`` positions next to each other, from ``start`` on."""
+    """``pieces`` of ``length`` positions next to each other, from ``start`` on."""
 
     start: int
     length: int
-    count: int = 1
+    pieces: int = 1
 
     def of(self, tensor: Tensor, heads: int | None = None) -> Tensor:
-        """A view (count, H, length, D) of (1, H, T, D); with ``heads`` repeated so that there are as many."""
-        cut = tensor[0, :, self.start : self.start + self.length * self.count]
-        found = cut.unflatten(1, (self.count, self.length)).transpose(0, 1)
+        """A view (pieces, H, length, D) of (1, H, T, D); with ``heads`` repeated so that there are as many."""
+        cut = tensor[0, :, self.start : self.start + self.length * self.pieces]
+        found = cut.unflatten(1, (self.pieces, self.length)).transpose(0, 1)
         if heads is None or found.shape[1] == heads:
             return found
         return found.repeat_interleave(heads // found.shape[1], dim=1)

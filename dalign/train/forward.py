@@ -24,9 +24,10 @@ CHUNK_ELEMENTS = 1 << 24  # logits held at once: 64 MiB in float32
 
 @dataclass(frozen=True)
 class CausalParts:
-    """``states`` maps ids (B, T) to (B, T, D), ``head`` maps (K, D) to logits (K, V), ``chunk`` positions at a time."""
+    """``states`` maps ids (B, T), and ``position_ids`` if they are not 0 to T - 1, to (B, T, D), ``head`` maps (K, D)
+    to logits (K, V), ``chunk`` positions at a time."""
 
-    states: Callable[[Tensor], Tensor]
+    states: Callable[..., Tensor]
     head: Callable[[Tensor], Tensor]
     chunk: int
 
@@ -39,11 +40,11 @@ def take_apart(model: Any, ids_T: Tensor) -> CausalParts:
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     backbone, head = causal.base_model, causal.get_output_embeddings()
 
-    def states(ids_BT: Tensor) -> Tensor:
-        return backbone(input_ids=ids_BT, use_cache=False).last_hidden_state
+    def states(ids_BT: Tensor, **positions: Tensor) -> Tensor:
+        return backbone(input_ids=ids_BT, use_cache=False, **positions).last_hidden_state
 
-    def logits(ids_BT: Tensor) -> Tensor:
-        return causal(input_ids=ids_BT, use_cache=False).logits
+    def logits(ids_BT: Tensor, **positions: Tensor) -> Tensor:
+        return causal(input_ids=ids_BT, use_cache=False, **positions).logits
 
     was_training = causal.training
     causal.eval()

@@ -24,14 +24,17 @@ from dalign.records import Prompt
 from dalign.specs.grpo import GrpoStage
 from dalign.specs.sampling import SamplerSpec
 from dalign.train.forward import CausalParts
-from dalign.train.grpo_batch import Micro, micros, plain_micros, step_size
+from dalign.train.grpo_batch import Judged, Micro, micros, plain_micros, step_size
 from dalign.train.grpo_draw import Drawer, PromptSteps, StepPrompts
+from dalign.train.grpo_pack import packs
 from dalign.train.grpo_rows import StepSums, answer_figures, step_row
 from dalign.train.lit_adapter import LitAdapter, Row, tensors_digest
 from dalign.train.loader import PlannedSteps
 from dalign.train.logp import TokenLogp, token_logp
+from dalign.train.lora_float32 import one_function
 from dalign.train.policy_loss import StepSize, policy_loss
 from dalign.train.rewards import Rewards
+from dalign.train.shared_prompt import SharedPrompts
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +65,8 @@ class LitGRPO(LitAdapter):
         self.loaded, self.stage, self.sampler, self.validation = loaded, stage, sampler, tuple(validation)
         self.drawer = Drawer(loaded, stage, sampler, steps.batches.prompts, rewards, seed, ranks)
         self.reference = {name: p.detach().clone() for name, p in self.trained.items()}
+        bucket = stage.bucket if loaded.model.dtype.itemsize == 2 else 1  # a new shape costs only where one is compiled
+        self.sharing = SharedPrompts(loaded.model, parts.states, bucket)
         self.moved = False
         self.warned = False
 
@@ -80,11 +85,11 @@ class LitGRPO(LitAdapter):
         first, judged = self.drawer.groups(batch)
         rolled = time.perf_counter()
         size = step_size(judged, self.sampler.max_new_tokens)
-        cut = micros(judged, self.stage, context=self.loaded.context, pad_id=self.loaded.pad_id, ranks=self.ranks)
-        parts = [part.to(self.device) for part in cut]
-        old, reference = self._before(parts)
+        parts = [part.to(self.device) for part in self._cut(judged)]
         live = not all(judged.dead)
-        sums = [self._update(batch.step, parts, old, reference, size, live=live) for _ in range(self.stage.updates)]
+        with one_function(self.model):
+            old, reference = self._before(parts)
+            sums = [self._update(batch.step, parts, old, reference, size, live=live) for _ in range(self.stage.updates)]
         self._warn_of_distance(sums[0])
         self.steps.done = batch.step + 1
         row = step_row(first, judged, sums, size)
@@ -93,6 +98,12 @@ class LitGRPO(LitAdapter):
         self.log_row({"step": batch.step + 1, "epoch": epoch, **row, **seconds})
         if self.steps.done % self.stage.validate_every == 0 or self.steps.done == len(self.steps):
             self._validate(self.steps.done)
+
+    def _cut(self, judged: Judged) -> list[Micro]:
+        """The step's micro-batches; ``bnpo`` means those of ``micros``, since it depends on the cut."""
+        if self.stage.loss.name != "bnpo" and self.sharing.fits(max(len(r.ids) for r in judged.rollouts)):
+            return packs(judged, self.stage, pad_id=self.loaded.pad_id, ranks=self.ranks)
+        return micros(judged, self.stage, context=self.loaded.context, pad_id=self.loaded.pad_id, ranks=self.ranks)
 
     def _before(self, parts: Sequence[Micro]) -> tuple[list[Tensor | None], list[Tensor | None]]:
         """The log-probabilities of each part under the policy before the first of several updates, and under the
@@ -150,8 +161,9 @@ class LitGRPO(LitAdapter):
         self.moved = True
 
     def _logp(self, part: Micro) -> TokenLogp:
+        shared = self.sharing.fits(part.ids.shape[1])
         return token_logp(
-            self.parts.states(part.ids),
+            self.sharing.states(part.ids, part.mask) if shared else self.parts.states(part.ids),
             part.ids,
             part.mask,
             self.parts.head,

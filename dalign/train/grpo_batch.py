@@ -82,17 +82,20 @@ def step_size(judged: Judged, max_tokens: int) -> StepSize:
     return StepSize(len(lengths), sum(lengths), max_tokens)
 
 
-def micros(judged: Judged, stage: GrpoStage, *, context: int, pad_id: int, ranks: Ranks = ALONE) -> list[Micro]:
-    """The rows that bear a gradient, longest first, in few shapes; of those, whole groups to each process, so that all
-    have about as many tokens."""
-    lengths = [len(r.ids) for r in judged.rollouts]
+def bearing(judged: Judged, stage: GrpoStage, ranks: Ranks = ALONE) -> list[int]:
+    """The rows that bear a gradient; of those, whole groups to each process, so that all have about as many tokens."""
     pairs = zip(judged.advantages.known, judged.advantages.values, strict=True)
     live = [i for i, (known, value) in enumerate(pairs) if known and (value != 0.0 or stage.loss.beta > 0)]
-    tokens = [0] * (len(lengths) // stage.group)
+    tokens = [0] * (len(judged.rollouts) // stage.group)
     for i in live:
-        tokens[i // stage.group] += lengths[i]
+        tokens[i // stage.group] += len(judged.rollouts[i].ids)
     mine = set(ranks.mine(tokens))
-    rows = [i for i in live if i // stage.group in mine]
+    return [i for i in live if i // stage.group in mine]
+
+
+def micros(judged: Judged, stage: GrpoStage, *, context: int, pad_id: int, ranks: Ranks = ALONE) -> list[Micro]:
+    """The rows that bear a gradient, this process's of them, longest first, in few shapes."""
+    lengths, rows = [len(r.ids) for r in judged.rollouts], bearing(judged, stage, ranks)
     cut = micro_batches(rows, lengths, bucket=stage.bucket, max_tokens=stage.micro_batch_tokens, context=context)
     values = judged.advantages.values
     return [

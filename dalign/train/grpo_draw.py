@@ -17,6 +17,7 @@ from dalign.sample import sample_seed
 from dalign.specs.grpo import GrpoStage
 from dalign.specs.sampling import SamplerSpec
 from dalign.train.grpo_batch import Judged, judge
+from dalign.train.lora_float32 import merged
 from dalign.train.plan import Plan
 from dalign.train.rewards import Rewards
 from dalign.train.rollouts import Rollout, draw_rollouts
@@ -92,7 +93,8 @@ class Drawer:
         n = len(indices)
 
         def groups(some: Sequence[Prompt]) -> list[list[Rollout]]:
-            drawn = draw_rollouts(self.loaded, self.sampler, some, indices, seed, policy=POLICY)
+            with merged(self.loaded.model):
+                drawn = draw_rollouts(self.loaded, self.sampler, some, indices, seed, policy=POLICY)
             return [drawn[i : i + n] for i in range(0, len(drawn), n)]
 
         return [rollout for group in self.ranks.spread(prompts, groups) for rollout in group]

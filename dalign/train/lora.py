@@ -6,7 +6,7 @@ Here one function multiplies in the base's precision, as autocast would, and kee
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -64,25 +64,36 @@ def in_base_precision(model: nn.Module) -> Iterator[None]:
 
 def _forward(layer: Any, plain: Any) -> Any:
     def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        name = _plain_adapter(layer)
-        if name is None or args or kwargs or x.dtype != layer.base_layer.weight.dtype:
+        dtype = layer.base_layer.weight.dtype
+        name = plain_adapter(layer, dtype) if dtype.itemsize == 2 else None
+        if name is None or args or kwargs or x.dtype != dtype:
             return plain(x, *args, **kwargs)
-        a, b, base = layer.lora_A[name].weight, layer.lora_B[name].weight, layer.base_layer
+        return adapted(layer, name)(x)
+
+    return forward
+
+
+def adapted(layer: Any, name: str) -> Callable[[Tensor], Tensor]:
+    """The function of a layer for which ``plain_adapter`` found ``name``, on inputs of the base's precision."""
+    a, b, base = layer.lora_A[name].weight, layer.lora_B[name].weight, layer.base_layer
+
+    def forward(x: Tensor) -> Tensor:
         out: Tensor = _AdaptedLinear.apply(x, base.weight, base.bias, a, b, layer.scaling[name])
         return out
 
     return forward
 
 
-def _plain_adapter(layer: Any) -> str | None:
-    """The name of the one adapter at work, if it and its base are of the kind that ``_AdaptedLinear`` computes."""
+def plain_adapter(layer: Any, dtype: torch.dtype) -> str | None:
+    """The name of the one adapter at work, if it and its base, in ``dtype``, are of the kind that ``adapted``
+    computes."""
     base, names = layer.base_layer, layer.active_adapters
-    if type(base) is not nn.Linear or base.weight.dtype.itemsize != 2 or base.weight.requires_grad:
+    if type(base) is not nn.Linear or base.weight.dtype != dtype or base.weight.requires_grad:
         return None
     if layer.disable_adapters or layer.merged or len(names) != 1 or names[0] not in layer.lora_A:
         return None
     (name,) = names
     dropout = layer.lora_dropout[name]
-    dropped = layer.training and getattr(dropout, "p", 0.0) > 0
+    dropped = dropout.training and getattr(dropout, "p", 0.0) > 0
     odd = dropped or name in layer.lora_variant or layer.lora_bias[name] or layer.fan_in_fan_out
     return None if odd else str(name)

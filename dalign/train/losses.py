@@ -45,7 +45,7 @@ def completion_sums(
     states_KD = states_BTD[:, :-1][mask_BT[:, 1:]]
     if not torch.is_grad_enabled() or len(states_KD) <= chunk:
         sums = _in_chunks(_chunk_sums, states_KD, targets_K, head, chunk)
-    elif _learns(head, states_KD):
+    elif learns(head, states_KD):
         sums = _in_chunks(partial(checkpoint, _chunk_sums, use_reentrant=False), states_KD, targets_K, head, chunk)
     else:
         sums = _WithGradient.apply(states_KD, targets_K, head, chunk)
@@ -74,7 +74,7 @@ def _chunk_sums(states_KD: Tensor, targets_K: Tensor, head: Callable[[Tensor], T
     return loss, (logits_KV.detach().argmax(-1) == targets_K).sum()
 
 
-def _learns(head: Callable[[Tensor], Tensor], states_KD: Tensor) -> bool:
+def learns(head: Callable[[Tensor], Tensor], states_KD: Tensor) -> bool:
     """Whether logits lead back to anything but the states. Parameters do not tell: peft hides those of tied tokens."""
     return head(states_KD[:1].detach()).requires_grad
 

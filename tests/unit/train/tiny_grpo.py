@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from tiny_stage import WORDS, run_spec, run_stage
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from dalign.judge.base import JudgeItem, harm_verdict
 from dalign.models import load_model
@@ -75,6 +77,11 @@ def run_grpo(
         return grpo(spec, spec.stage, adapter, make_prompts(prompts), {"harm": LikesBread()}, folder)
 
 
+def in_its_dtype(norm: LlamaRMSNorm, x: torch.Tensor) -> torch.Tensor:
+    """The norm without transformers' detour through float32, which rounds a sum otherwise than its parts."""
+    return norm.weight * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + norm.variance_epsilon)
+
+
 def module_of(
     spec: RunSpec, adapter: str, *, double: bool = False, held_out: int = 0, ranks: Ranks = ALONE
 ) -> tuple[LitGRPO, list[dict[str, Any]]]:
@@ -85,6 +92,8 @@ def module_of(
     loaded = load_model(spec.model, adapter=adapter, trainable=True)
     if double:
         loaded.model.double()
+        for norm in (m for m in loaded.model.modules() if isinstance(m, LlamaRMSNorm)):
+            norm.forward = partial(in_its_dtype, norm)
     prompts = make_prompts(16 + held_out)
     plan = make_plan(16, batch=stage.prompts, epochs=stage.epochs, max_steps=stage.max_steps, seed=0)
     parts = take_apart(loaded.model, torch.tensor(loaded.chat.user_ids(prompts[0].text, think=True)))

@@ -15,7 +15,8 @@ from scipy.stats import beta
 Floats = NDArray[np.float64]
 
 Z95 = 1.959963984540054
-UNSEEN = 0.5  # of an event of size 1, beside those seen: the typical size where there are none, or small ones so far
+UNSEEN = 0.25  # of an event that fills its group, beside those seen, where the size of a rate's events is told
+UNSEEN_CHANGE = 0.5  # of size 1, beside what is seen to rise, or to fall
 RARE = 0.25  # of the groups at most: a size is told from few events only where many groups have none
 
 
@@ -49,13 +50,26 @@ def jeffreys(mean: Floats, n: Floats) -> tuple[Floats, Floats]:
 
 def rate_bounds(total_GR: Floats, count_GR: Floats) -> tuple[Floats, Floats]:
     """95 % bounds of the mean of values in [0, 1]: Wilson's, of events or of what lacks one, whichever is less. Where
-    more than a quarter of the groups has one each counts as 1: these are too few groups to tell a size."""
-    rare = total_GR.sum(axis=0) <= (count_GR - total_GR).sum(axis=0)
+    more than a quarter of the groups has one each fills its group: these are too few groups to tell a size."""
+    rare = events_are_rarer(total_GR, count_GR)
     rarer_GR = np.where(rare, total_GR, count_GR - total_GR)
-    mean, size, n = _sized(rarer_GR, count_GR)
-    size = np.where((rarer_GR > 0).sum(axis=0) <= RARE * n, size, 1.0)
-    low, high = (size * end for end in wilson(mean / size, n))
+    full = full_size(count_GR)
+    mean, size, n = _sized(rarer_GR, count_GR, UNSEEN, full)
+    size = np.where((rarer_GR > 0).sum(axis=0) <= RARE * n, size, full)
+    low, high = (np.minimum(size * end, 1) for end in wilson(mean / size, n))
     return np.where(rare, low, 1 - high), np.where(rare, high, 1 - low)
+
+
+def events_are_rarer(total_GR: Floats, count_GR: Floats) -> NDArray[np.bool_]:
+    """``(R,)`` whether a mean of values in [0, 1] is at most one half."""
+    return np.asarray(total_GR.sum(axis=0) <= (count_GR - total_GR).sum(axis=0))
+
+
+def full_size(count_GR: Floats) -> Floats:
+    """``(R,)`` typical size of events that fill their groups, in groups of mean size: 1 where all are equal, else how
+    many groups there are for each of Kish's (1965) effective ones, n sum(c^2) / sum(c)^2; NaN without a group."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray((count_GR > 0).sum(axis=0) * (count_GR**2).sum(axis=0) / count_GR.sum(axis=0) ** 2)
 
 
 def difference_bounds(total_GR: Floats, count_GR: Floats) -> tuple[Floats, Floats]:
@@ -71,20 +85,20 @@ def difference_bounds(total_GR: Floats, count_GR: Floats) -> tuple[Floats, Float
 
 
 def _part(total_GR: Floats, count_GR: Floats) -> Part:
-    mean, size, n = _sized(total_GR, count_GR)
+    mean, size, n = _sized(total_GR, count_GR, UNSEEN_CHANGE, np.ones(count_GR.shape[1]))
     share = mean / size
     low, high = jeffreys(share, n)
     return Part(mean, size * low, size * high, size * np.sqrt(np.maximum(share * (1 - share), 0)))
 
 
-def _sized(total_GR: Floats, count_GR: Floats) -> tuple[Floats, Floats, Floats]:
+def _sized(total_GR: Floats, count_GR: Floats, unseen: float, full: Floats) -> tuple[Floats, Floats, Floats]:
     """The mean; the size of events of one size that would give it and the mean square, in groups of mean size; and how
-    many groups there are."""
+    many groups there are. To the events seen ``unseen`` of one of size ``full`` is added."""
     n = (count_GR > 0).sum(axis=0).astype(float)
     with np.errstate(invalid="ignore"):
         value_GR = total_GR * n / count_GR.sum(axis=0)
         mean = value_GR.sum(axis=0) / n
-    return mean, ((value_GR**2).sum(axis=0) + UNSEEN) / (value_GR.sum(axis=0) + UNSEEN), n
+    return mean, ((value_GR**2).sum(axis=0) + unseen * full**2) / (value_GR.sum(axis=0) + unseen * full), n
 
 
 def _together(one: Floats, other: Floats, correlation: Floats) -> Floats:

@@ -13,12 +13,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from dalign.report.few import RARE, difference_bounds, rate_bounds, wilson
+from dalign.report.few import RARE, difference_bounds, events_are_rarer, rate_bounds, wilson
 
 Floats = NDArray[np.float64]
 
 FEW = 5
 FEW_ONE_WAY = 10  # with fewer groups on one side, a bootstrap sees too little of the rarer (coverage.py)
+FEW_FAR = 20  # with fewer, a rate's bootstrap-t reaches too far to the other side: resamples without spread stretch it
 FEW_CHANGES = 6  # with fewer groups that differ, all to one side, a sign-flip p-value cannot fall below 0.05
 MIN_EXPECTED = 10.0
 RESAMPLES = 2000
@@ -67,18 +68,20 @@ class Groups:
 
     def rate_interval(self, values_RP: Floats) -> tuple[Floats, Floats]:
         """``(R,)`` 95 % bounds of mean rates, values in [0, 1]. Wilson's over groups (``few.rate_bounds``) where fewer
-        than 5 groups have an event or lack one, or fewer than 10 and at most a quarter do; and over prompts where each
-        has its own group and a plain verdict."""
+        than 5 groups have an event or lack one, or fewer than 10 and at most a quarter do; of these the end away from
+        what is rare, where fewer than 20 do; and over prompts where each has its own group and a plain verdict."""
         total, count = self.sums(values_RP)
         held = count > 0
         n_groups, fewer = held.sum(axis=0), np.minimum((total > 0).sum(axis=0), (held & (total < count)).sum(axis=0))
-        few = (fewer < FEW) | ((fewer < FEW_ONE_WAY) & (fewer <= RARE * n_groups))
+        rare = fewer <= RARE * n_groups
+        near, far = ((fewer < FEW) | ((fewer < least) & rare) for least in (FEW_ONE_WAY, FEW_FAR))
         plain = np.all(np.isnan(values_RP) | (values_RP == 0) | (values_RP == 1), axis=1) & np.all(count <= 1, axis=0)
         low, high = self._bootstrap_t(total, count)
         plain_low, plain_high = wilson(self.mean(values_RP), n_groups.astype(float))
         few_low, few_high = rate_bounds(total, count)
-        few |= ~(high > low)
-        low, high = np.where(few, few_low, np.clip(low, 0, 1)), np.where(few, few_high, np.clip(high, 0, 1))
+        flat, below = ~(high > low), events_are_rarer(total, count)
+        low = np.where(flat | np.where(below, near, far), few_low, np.clip(low, 0, 1))
+        high = np.where(flat | np.where(below, far, near), few_high, np.clip(high, 0, 1))
         return np.where(plain, plain_low, low), np.where(plain, plain_high, high)
 
     def few_expected(self, values_RP: Floats) -> NDArray[np.bool_]:

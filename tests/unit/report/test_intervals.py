@@ -160,15 +160,49 @@ def test_one_verdict_a_prompt_gets_wilson() -> None:
 
 
 def test_few_events_are_so_much_of_one_as_they_are_large() -> None:
-    """Four of 50 prompts at 1/2: (4/4 + 1/2) / (2 + 1/2) = 0.6 is their size, so 2 / 0.6 events in 50."""
+    """Four of 50 prompts at 1/2: (4/4 + 1/4) / (2 + 1/4) = 5/9 is their size, so 2 / (5/9) events in 50."""
     values = np.zeros((1, 50))
     values[0, :4] = 0.5
-    low, high = wilson(np.array([2 / 0.6 / 50]), np.array([50.0]))
-    np.testing.assert_allclose(singles(50).rate_interval(values), (0.6 * low, 0.6 * high))
-    np.testing.assert_allclose(singles(50).rate_interval(1 - values), (1 - 0.6 * high, 1 - 0.6 * low))
+    size = 5 / 9
+    low, high = wilson(np.array([2 / size / 50]), np.array([50.0]))
+    np.testing.assert_allclose(singles(50).rate_interval(values), (size * low, size * high))
+    np.testing.assert_allclose(singles(50).rate_interval(1 - values), (1 - size * high, 1 - size * low))
     values[0, :10] = np.linspace(0.1, 1, 10)
     first, other = (Groups(list(range(50)), [seed]).rate_interval(values)[0][0] for seed in (0, 1))
     assert first != other, "ten have one: the bootstrap's"
+
+
+def test_the_far_end_is_the_bootstraps_from_twenty_on_only() -> None:
+    """Of 100 prompts 12 at 0.1 to 1: the lower end is drawn, the upper one Wilson's, and so for the opposite."""
+    values = np.zeros((1, 100))
+    values[0, :12] = np.linspace(0.1, 1, 12)
+    size = ((values**2).sum() + 1 / 4) / (values.sum() + 1 / 4)
+    high = size * wilson(np.array([values.mean() / size]), np.array([100.0]))[1][0]
+    one, other = Groups(list(range(100)), [0]), Groups(list(range(100)), [1])
+    assert [g.rate_interval(values)[1][0] for g in (one, other)] == pytest.approx([high, high])
+    assert one.rate_interval(values)[0][0] != other.rate_interval(values)[0][0]
+    assert one.rate_interval(1 - values)[0][0] == pytest.approx(1 - high)
+    values[0, :20] = np.linspace(0.1, 1, 20)
+    assert one.rate_interval(values)[1][0] != other.rate_interval(values)[1][0], "twenty have one: the bootstrap's"
+
+
+def test_an_unseen_event_fills_a_group_of_the_size_there_is() -> None:
+    """Groups of 1, 1, 1 and 6 prompts, ten times over: 40 (30 + 10 x 36) / 90^2 = 52/27, so 20.8 effective groups."""
+    groups = Groups(np.repeat(np.arange(40), [1, 1, 1, 6] * 10).tolist(), [0])
+    low, high = groups.rate_interval(np.zeros((1, 90)))
+    assert low[0] == 0
+    assert high[0] == pytest.approx(52 / 27 * wilson(np.zeros(1), np.array([40.0]))[1][0])
+    assert groups.rate_interval(np.ones((1, 90)))[0][0] == pytest.approx(1 - high[0])
+
+
+def test_few_whole_events_in_unequal_groups_cover_the_truth() -> None:
+    """The prompts of a group fail together, nearly all of their answers or none. Taken for no larger than a group of
+    mean size, unseen events left 82 %."""
+    of = np.repeat(np.arange(40), [1, 1, 1, 6] * 10)
+    groups, rng = Groups(of.tolist(), [0]), np.random.default_rng(12)
+    rates = rng.binomial(8, rng.beta(0.1 / 19, 0.9 / 19, (1000, 40))[:, of]) / 8
+    low, high = groups.rate_interval(rates)
+    assert ((low <= 0.1) & (high >= 0.1)).mean() > 0.92
 
 
 def test_few_events_in_unequal_groups_cover_the_truth() -> None:

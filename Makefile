@@ -41,6 +41,7 @@ world: $(READY)
 bench: $(READY)
 	$(BIN)/python bench/startup.py
 	$(BIN)/python bench/report.py
+	$(BIN)/python bench/likelihood.py
 	@if [ -z "$(MODEL)" ]; then \
 	  echo "make bench MODEL=FOLDER_OR_GGUF also measures attribution and sampling, on that model"; \
 	else \

@@ -17,6 +17,7 @@ from dalign.report.candidates import candidates, headline_of, with_band
 from dalign.report.cost import priced
 from dalign.report.load import Cell, LoadedRun, load_run
 from dalign.report.measure import Draws, measure
+from dalign.report.rl import changes_of
 from dalign.report.rows import Row, Worth, finish
 from dalign.report.tables import Headline, Report, primary_claims
 from dalign.report.variants import variants
@@ -68,6 +69,8 @@ def build_report(
     below = _below_n(report, headline, draws)
     chosen_on = [calibrated(one, draws, seed) for one in fitted.values()]
     silent = [abstained(one, asked.abstain, draws, seed) for one in fitted.values()]
+    changed, other_prompts = changes_of(run, headline, draws)
+    notes += other_prompts
     notes += [monte_carlo_note(below) or "", *(f"No abstention for {one.why_not}." for one in silent if one.why_not)]
     return replace(
         report,
@@ -75,6 +78,7 @@ def build_report(
         notes=tuple(dict.fromkeys(filter(None, notes))),
         calibrated=tuple(chosen_on),
         abstained=tuple(silent),
+        changes=tuple(changed),
     )
 
 

@@ -16,6 +16,10 @@ from dalign.report.published import CAVEATS
 from dalign.report.repeats import repeats_of
 from dalign.report.repeats_tables import CAVEAT as POOLED
 from dalign.report.repeats_tables import repeats_csv, repeats_tables
+from dalign.report.rl_pool import pooled_changes
+from dalign.report.rl_tables import CAVEAT as RL
+from dalign.report.rl_tables import rl_csv, rl_tables
+from dalign.report.rl_words import sentence
 from dalign.report.run_facts import RunFacts, facts_of
 from dalign.report.screen import WIDE, console_for, plain_table
 from dalign.report.svg import FigureSvg
@@ -76,7 +80,12 @@ def write_pooled(reports: Sequence[Report], out: Path) -> list[PlainTable]:
     found = repeats_of(reports)
     shown = repeats_tables(found, sections(reports[0]))
     parts = [f"<h1>{len(reports)} runs as one experiment</h1>", *paragraphs(POOLED), *(t.html() for t in shown)]
-    write_tables(shown, out, document("runs pooled", parts), {"rows.csv": repeats_csv(found)})
+    files = {"rows.csv": repeats_csv(found)}
+    if changes := pooled_changes([report.changes for report in reports]):
+        after = rl_tables(changes)
+        parts += ["<h2>What RL changed</h2>", *paragraphs(sentence(changes), RL), *(t.html("h3") for t in after)]
+        shown, files = [*shown, *after], {**files, "rl.csv": rl_csv(changes)}
+    write_tables(shown, out, document("runs pooled", parts), files)
     return shown
 
 

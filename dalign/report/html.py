@@ -27,6 +27,7 @@ CHAPTERS = {
     "probes": "Probes",
     "calibrated": "Calibrated selectors",
     "abstain": "Abstaining",
+    "rl": "What RL changed",
     "protocols": "Protocols",
     "samples": "Samples",
     "caveats": "Caveats",

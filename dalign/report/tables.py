@@ -17,6 +17,7 @@ from dalign.report.rows import CSV_KEYS, Row, Worth
 if TYPE_CHECKING:
     from dalign.report.abstaining import Abstained
     from dalign.report.calibration import Calibrated
+    from dalign.report.rl import Change
 
 METRIC_WORDS = {
     "asr": "unsafe answers to attacks (attack success rate, lower is better)",
@@ -43,7 +44,7 @@ class Headline:
 class Report:
     """A run's report; ``worths`` are figures by other protocols and ``at_k`` those of best of k below N: neither claims
     anything, and none of them is in ``rows``. ``calibrated`` and ``abstained`` tell of each policy what was learnt from
-    verdicts on other prompts."""
+    verdicts on other prompts; ``changes`` what RL changed."""
 
     run: LoadedRun
     rows: tuple[Row, ...]
@@ -55,6 +56,7 @@ class Report:
     at_k: tuple[Row, ...] = ()
     calibrated: tuple[Calibrated, ...] = ()
     abstained: tuple[Abstained, ...] = ()
+    changes: tuple[Change, ...] = ()
 
     @property
     def n_samples(self) -> int:

@@ -1,4 +1,4 @@
-"""Writes ``report/`` of a run: results.json, results.csv and index.html, each all or nothing."""
+"""Writes ``report/`` of a run: results.json, results.csv, index.html, and what some runs have, each all or nothing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dalign.files import write_json, write_text
 from dalign.report.build import EVERYTHING, build_report
 from dalign.report.figures import draw_figures
 from dalign.report.html import page
+from dalign.report.rl_tables import rl_csv, rl_markdown
 from dalign.report.samples import embed
 from dalign.report.tables import Report, csv_text
 from dalign.specs.run import ReportSpec
@@ -50,6 +51,9 @@ def write_report(
     write_text(paths.results_csv, csv_text(rows))
     write_json(paths.results_json, {"schema": SCHEMA, "rows": [row.to_json() for row in rows]})
     _write_learnt(folder, report)
+    if report.changes:
+        write_text(folder / "rl.csv", rl_csv(report.changes))
+        write_text(folder / "rl.md", rl_markdown(report.changes))
     return paths
 
 

@@ -5,7 +5,7 @@ A rewarding judge can be pleased without an answer being safer: each judge stand
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -82,12 +82,12 @@ def changes_of(run: LoadedRun, spec: SelectorSpec, draws: Draws) -> tuple[list[C
     return found, notes
 
 
-def paired(before_P: Floats, after_P: Floats, groups: Groups, reach: float | None = 1.0) -> dict[str, Any]:
-    """The fields of a change of values of each prompt, NaN where there is none: on those that have both. ``reach`` is
-    the largest size of a difference; None for values without one, such as tokens: their bounds are Student's t over
-    groups."""
-    both_P = ~np.isnan(before_P) & ~np.isnan(after_P)
-    ends = np.where(both_P, [before_P, after_P], np.nan)
+def paired(ends_2P: Floats, groups: Groups, reach: float | None = 1.0) -> dict[str, Any]:
+    """The fields of a change of each prompt's value before and after, ``(2, P)``, NaN where there is none: over those
+    that have both. ``reach`` is the largest size of a difference; None for values without one, such as tokens: their
+    bounds are Student's t over groups."""
+    both_P = ~np.isnan(ends_2P).any(axis=0)
+    ends = np.where(both_P, ends_2P, np.nan)
     gap_1P = ends[1:] - ends[:1]
     if reach is None:
         low, high = mean_bounds(gap_1P, groups)
@@ -123,17 +123,14 @@ def _judged(before: Cell, after: Cell, rewarding: Rewarding, spec: SelectorSpec,
         place["rewarded"] = rewarding.judged(block.judge, kind, block.reading)
         unscored = [float(1 - one.scored_PN.mean()) for one in (block, other)]
         place |= dict(zip(("unscored_before", "unscored_after"), unscored, strict=True))
-        single = [_rate(one, uniform_weights(np.ones_like(one.scored_PN))) for one in (block, other)]
-        yield Change(**place, quantity="answer", **paired(*single, groups))
+        single = np.stack([_rate(one, uniform_weights(np.ones_like(one.scored_PN))) for one in (block, other)])
+        yield Change(**place, quantity="answer", **paired(single, groups))
         weights = [None if _peeks(one, spec) else w for one, w in zip((block, other), chosen, strict=True)]
         if block.metric in ABOUT_SAFETY and weights[0] is not None and weights[1] is not None:
-            gains = [
-                _rate(one, w[one.index_P]) - rate
-                for one, w, rate in zip((block, other), weights, single, strict=True)
-                if w is not None
-            ]
-            told = paired(*gains, groups, reach=2.0)  # two changes of up to 1 each
-            yield Change(**place, quantity="selection", **told, **_own_bounds(gains, groups))
+            chosen_P = [_rate(b, w[b.index_P]) for b, w in zip((block, other), weights, strict=True) if w is not None]
+            gains = np.stack(chosen_P) - single
+            told = paired(gains, groups, reach=2.0)  # two changes of up to 1 each
+            yield Change(**place, quantity="selection", **(told | _own_bounds(gains, groups)))
 
 
 def _key(block: Block) -> tuple[Any, ...]:
@@ -157,10 +154,9 @@ def _rate(block: Block, weights_PN: Floats) -> Floats:
     return choice_rates(weights_PN[None], block.amount_PN, block.scored_PN).value[0]
 
 
-def _own_bounds(gains: Iterable[Floats], groups: Groups) -> dict[str, float | None]:
+def _own_bounds(gains_2P: Floats, groups: Groups) -> dict[str, float | None]:
     """The bounds of a selection's change before and after, over the prompts that have both."""
-    ends = np.array(list(gains))
-    ends[:, np.isnan(ends).any(axis=0)] = np.nan
+    ends = np.where(np.isnan(gains_2P).any(axis=0), np.nan, gains_2P)
     low, high = (np.where(np.isnan(groups.mean(ends)), np.nan, end) for end in groups.difference_interval(ends))
     names = ("before_low", "before_high", "after_low", "after_high")
     return dict(zip(names, map(number, (low[0], high[0], low[1], high[1])), strict=True))
@@ -177,8 +173,8 @@ def _form(before: Cell, after: Cell, rewarding: Rewarding, draws: Draws) -> Iter
         groups = draws.of_groups(before.benchmark, tuple(before.prompts[i].group for i in at))
         blank: dict[str, Any] = {"reading": None, "judge": "", "judge_kind": None, "judged": "", "kind": ""}
         blank |= {"benchmark": before.benchmark, "subset": subset, "quantity": "answer"}
-        finished = [cell.finished_PN[at].mean(axis=1) for cell in (before, after)]
-        lengths = [cell.lengths_PN[at].mean(axis=1) for cell in (before, after)]
-        yield Change(**blank, metric="finished", rewarded=rewarding.form("finished"), **paired(*finished, groups))
-        told = paired(*lengths, groups, reach=None)
+        finished = np.stack([cell.finished_PN[at].mean(axis=1) for cell in (before, after)])
+        lengths = np.stack([cell.lengths_PN[at].mean(axis=1) for cell in (before, after)])
+        yield Change(**blank, metric="finished", rewarded=rewarding.form("finished"), **paired(finished, groups))
+        told = paired(lengths, groups, reach=None)
         yield Change(**blank, metric="length", rewarded=rewarding.form("length"), **told)

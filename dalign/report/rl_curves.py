@@ -86,11 +86,13 @@ def _panel(axes: Any, title: str, lines: Mapping[str, tuple[Floats, Floats]]) ->
         colour, marker, dashes = SERIES[i % len(SERIES)]
         mark = marker if len(steps) <= CROWDED else ""
         axes.plot(steps, values, ls=dashes, marker=mark, markersize=4, lw=1.5, color=colour, label=label)
-    axes.set_title(title, fontsize=12)
-    axes.set_xlabel("rollout")
+    axes.set_ylabel(title, fontsize=11)
+    axes.set_xlabel("rollout", fontsize=11)
     axes.ticklabel_format(useOffset=False)
+    if title.endswith("share"):
+        axes.set_ylim(0, max(axes.get_ylim()[1], 0.05))
     if len(lines) > 1:
-        axes.legend(fontsize=9, loc="best", frameon=True, framealpha=0.8)
+        axes.legend(fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)  # above: it hides no line
 
 
 def _is_number(value: object) -> bool:

@@ -30,7 +30,6 @@ def _pooled(changes: Sequence[Change]) -> Change:
     before, before_low, before_high = _mean(changes, ("before", "before_low", "before_high"), values)
     after, after_low, after_high = _mean(changes, ("after", "after_low", "after_high"), values)
     difference, low, high = _mean(changes, ("difference", "low", "high"), gaps)
-    unscored = {key: _mean(changes, (key, key, key), SHARE)[0] for key in ("unscored_before", "unscored_after")}
     return replace(
         first,
         rewarded=all(change.rewarded for change in changes),
@@ -43,7 +42,8 @@ def _pooled(changes: Sequence[Change]) -> Change:
         difference=difference,
         low=low,
         high=high,
-        **unscored,
+        unscored_before=_mean(changes, ("unscored_before",) * 3, SHARE)[0],
+        unscored_after=_mean(changes, ("unscored_after",) * 3, SHARE)[0],
         n_prompts=sum(change.n_prompts for change in changes),
         n_groups=sum(change.n_groups for change in changes),
         runs=len(changes),

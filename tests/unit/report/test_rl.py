@@ -99,7 +99,7 @@ def test_bounds_of_tokens_by_hand() -> None:
 
 
 def test_a_difference_of_changes_reaches_two() -> None:
-    told = paired(np.full(30, -1.0), np.ones(30), Groups([str(i) for i in range(30)], [0]), reach=2.0)
+    told = paired(np.stack([np.full(30, -1.0), np.ones(30)]), Groups([str(i) for i in range(30)], [0]), reach=2.0)
     assert (told["before"], told["after"], told["difference"], told["high"]) == (-1.0, 1.0, 2.0, 2.0)
     assert 1.0 < told["low"] < 2.0
 

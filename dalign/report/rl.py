@@ -79,6 +79,8 @@ def changes_of(run: LoadedRun, spec: SelectorSpec, draws: Draws) -> tuple[list[C
             continue
         found += _judged(before, after, rewarding, spec, draws)
         found += _form(before, after, rewarding, draws)
+    if found and not rewarding.known:
+        notes.append(f"Which judge rewarded {AFTER} is not known: its configuration is not in this run.")
     return found, notes
 
 

@@ -17,9 +17,10 @@ CAVEAT = (
     "a verdict both times. Differences are paired by prompt, with 95 % intervals clustered by group; they are "
     "exploratory, with no p-values and no adjustment for the number of rows. Marked * is what RL rewarded: the judge "
     "(on such prompts), or the form. Where a rewarding judge sees a change that no other sees, the reward may be "
-    "hacked; but one clear and one unclear difference need not differ from each other. Answers without a verdict leave "
-    "both means: see 'finished', and unscored_before and unscored_after in rl.csv. Tokens have Student's t over "
-    "groups. Selection: the headline's choice less one answer, before and after, and how much that differs, in points."
+    "hacked; judges are said not to agree where each one's difference lies outside the other's interval. Answers "
+    "without a verdict leave both means: see 'finished', and unscored_before and unscored_after in rl.csv. Tokens have "
+    "Student's t over groups. Selection: the headline's choice less one answer, before and after, and how much that "
+    "differs, in points."
 )
 ORDER = (*METRIC_WORDS, "finished", "length")
 SHORT = {

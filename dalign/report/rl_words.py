@@ -65,16 +65,25 @@ def _counted(rows: Sequence[Change]) -> str:
 
 
 def _agreement(rows: Sequence[Change]) -> str:
-    """Whether the judges that rewarded and all others say the same, benchmark by benchmark."""
+    """Whether the judges that rewarded and all others say the same, by benchmark: they do not where each one's
+    difference lies outside the other's interval. A clear and an unclear change of like size are no contradiction."""
     rewarded, others = [c for c in rows if c.rewarded], [c for c in rows if not c.rewarded]
     pairs = [(a, b) for a in rewarded for b in others if a.benchmark == b.benchmark]
     if not pairs:
         return ""
-    apart = [(a, b) for a, b in pairs if direction(a) != direction(b)]
+    apart = [(a, b) for a, b in pairs if not _within(a, b) and not _within(b, a)]
     if not apart:
-        return "the rewarding judge and the others agree"
+        return "the rewarding judge and the others agree within their intervals"
     told = [f"{a.benchmark}: {said_by(a)} {direction(a)}, {said_by(b)} {direction(b)}" for a, b in apart]
     return f"the rewarding judge and the others do not agree ({'; '.join(told)})"
+
+
+def _within(one: Change, other: Change) -> bool:
+    """Whether the difference of ``one`` lies in the interval of ``other``, or equals a difference that has none."""
+    assert one.difference is not None
+    assert other.difference is not None
+    low, high = (other.difference if end is None else end for end in (other.low, other.high))
+    return low <= one.difference <= high
 
 
 def _selection(rows: Sequence[Change]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,12 @@ def test_the_sentence_tells_a_hacked_reward_and_its_opposite(tmp_path: Path) -> 
     assert "do not agree (attacks: toy_guard * falls, the world's truth no clear difference)" in said
     honest = report_of(two(tmp_path / "honest", unsafe, safe, (unsafe, safe)), score="random", layer=None)
     assert "the rewarding judge and the others agree" in sentence(honest.changes)
+    guard = change(honest, metric="asr", judge="toy_guard")
+    like = [replace(guard, difference=-0.12, low=-0.2, high=-0.05)]
+    like.append(replace(like[0], judge="other", rewarded=False, difference=-0.11, low=-0.3, high=0.07))
+    assert "agree within their intervals" in sentence(like), "one is clear, one is not, and both say the same"
+    like.append(replace(like[1], judge="third", difference=-0.04, low=-0.08, high=0.0))
+    assert "do not agree (attacks: toy_guard * falls, third no clear difference)" in sentence(like)
     worse = report_of(two(tmp_path / "worse", safe, unsafe, (safe, unsafe)), score="random", layer=None)
     assert "by toy_guard *: rises" in sentence(worse.changes)
 
@@ -156,6 +163,14 @@ def test_other_prompts_are_told_and_not_compared(tmp_path: Path) -> None:
     report = report_of(run, score="random", layer=None)
     assert report.changes == ()
     assert any("other prompts of attacks" in note for note in report.notes)
+
+
+def test_without_the_configuration_of_rl_nobody_is_marked_and_a_note_says_so(tmp_path: Path) -> None:
+    run = two(tmp_path / "r", ["us"], ["ss"], (["us"], ["ss"]))
+    (run / "grpo" / "config.yaml").unlink()
+    report = report_of(run, score="random", layer=None)
+    assert {c.rewarded for c in report.changes} == {False}
+    assert any("Which judge rewarded grpo is not known" in note for note in report.notes)
 
 
 def test_page_csv_and_markdown_have_the_chapter(tmp_path: Path) -> None:
